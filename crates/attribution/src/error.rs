@@ -1,0 +1,78 @@
+//! Errors of the attribution crate.
+
+use etymon_curvature::CurvatureError;
+use etymon_data::DataError;
+use etymon_model::ModelError;
+use etymon_tensor::TensorError;
+
+/// What can be wrong with queries, data or factors.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttributionError {
+    /// The engine refused an operation.
+    #[error(transparent)]
+    Tensor(#[from] TensorError),
+    /// The model refused a batch.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The factors could not be read.
+    #[error(transparent)]
+    Curvature(#[from] CurvatureError),
+    /// The data could not be read.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// There is no query.
+    #[error("there is no query to score")]
+    NoQueries,
+    /// One query that the model does not take.
+    #[error("query `{id}`: {source}")]
+    Query {
+        /// Query.
+        id: String,
+        /// Why.
+        source: ModelError,
+    },
+    /// A query whose measurement or gradient is not finite.
+    #[error("query `{id}`: its gradient holds NaN or infinite values; run `etymon doctor` on the model")]
+    NotFinite {
+        /// Query.
+        id: String,
+    },
+    /// One train example that the model does not take.
+    #[error("train example `{id}`: {source}")]
+    Example {
+        /// Example.
+        id: String,
+        /// Why.
+        source: ModelError,
+    },
+    /// The singular value decomposition did not converge.
+    #[error("layer `{layer}`: the low-rank approximation did not converge; score without --rank")]
+    Svd {
+        /// Layer.
+        layer: String,
+    },
+    /// The sink of the scores failed.
+    #[error(transparent)]
+    Sink(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl AttributionError {
+    /// Wraps the error of a sink.
+    pub fn sink(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Sink(Box::new(error))
+    }
+}
+
+/// The result of every fallible operation of this crate.
+pub type Result<T> = std::result::Result<T, AttributionError>;
+
+impl From<AttributionError> for ModelError {
+    fn from(error: AttributionError) -> Self {
+        match error {
+            AttributionError::Model(error) => error,
+            AttributionError::Tensor(error) => error.into(),
+            other => Self::tap(other),
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! Influence of training examples on queries: I(q, m) = −∇f(θ)ᵀ (G + λI)⁻¹ ∇L(z_m, θ), POSITIVE = proponent.
+//!
+//! [`Queries::prepare`] makes −(G + λI)⁻¹∇f of every query, at full or low rank; [`score`] takes its products with the
+//! gradient of every train example in one pass, and hands blocks of scores to a [`ScoreSink`]. [`self_influence`] is
+//! the same with each example as its own query.
+
+mod error;
+mod low_rank;
+mod queries;
+mod score;
+mod self_influence;
+mod sink;
+mod top;
+
+pub use error::{AttributionError, Result};
+pub use low_rank::truncated_svd;
+pub use queries::{LayerQueries, Queries, QueryValue, Rank};
+pub use score::{Parts, score, score_batch};
+pub use self_influence::self_influence;
+pub use sink::{ScoreBlock, ScoreSink, Tee};
+pub use top::{Entry, Ranked, TopK};

@@ -1,0 +1,185 @@
+//! One pass over the train set: products of prepared queries with the gradient of every example.
+
+use etymon_data::{Batch, BatchLimits, Batches, DataError, Example, ExampleIndex, Padding};
+use etymon_model::{Consumer, LayerIo, Model, ModelError, Objective, Tap};
+use etymon_tensor::{Accumulate, Folds, Segment, Shape, Transpose};
+
+use crate::queries::LayerQueries;
+use crate::{AttributionError, Queries, Result, ScoreBlock, ScoreSink};
+
+/// Which parts of a score are wanted beside the total.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// Per layer.
+    pub layers: bool,
+    /// Per token.
+    pub tokens: bool,
+}
+
+/// Scores `examples` against all queries; blocks reach the sink in order.
+///
+/// # Errors
+/// Data that cannot be read or that the model does not take, and errors of the sink.
+pub fn score<B: Folds>(
+    model: &Model<B>,
+    queries: &Queries<B>,
+    examples: impl Iterator<Item = std::result::Result<Example, DataError>>,
+    limits: BatchLimits,
+    parts: Parts,
+    sink: &mut dyn ScoreSink,
+) -> Result<()> {
+    for group in Batches::new(examples, limits) {
+        let examples = group?;
+        for example in &examples {
+            model.check(example).map_err(|source| AttributionError::Example { id: example.id.clone(), source })?;
+        }
+        score_batch(model, queries, &examples, Padding::None, parts, sink)?;
+    }
+    Ok(())
+}
+
+/// Scores the examples of one batch, stacked with or without padding.
+///
+/// # Errors
+/// As [`score`].
+pub fn score_batch<B: Folds>(
+    model: &Model<B>,
+    queries: &Queries<B>,
+    examples: &[Example],
+    padding: Padding,
+    parts: Parts,
+    sink: &mut dyn ScoreSink,
+) -> Result<()> {
+    let mut tap = ScoreTap::new(model.backend(), queries, examples, parts);
+    model.run(&Batch::stack(examples, padding)?, Objective::TrainLoss, Consumer::Tap(&mut tap))?;
+    tap.emit(examples, sink)
+}
+
+struct ScoreTap<'a, B: Folds> {
+    backend: &'a B,
+    queries: &'a Queries<B>,
+    parts: Parts,
+    /// Rows of each example.
+    n_rows: Vec<usize>,
+    /// `[n, Q]`.
+    totals: Vec<f64>,
+    layers: Vec<Vec<f32>>,
+    /// Per example `[rows, Q]`.
+    tokens: Vec<Vec<f64>>,
+}
+
+impl<'a, B: Folds> ScoreTap<'a, B> {
+    fn new(backend: &'a B, queries: &'a Queries<B>, examples: &[Example], parts: Parts) -> Self {
+        let q = queries.len();
+        let n_layers = if parts.layers { queries.layers.len() } else { 0 };
+        let n_rows: Vec<usize> = examples.iter().map(Example::n_rows).collect();
+        let tokens = if parts.tokens { n_rows.iter().map(|n| vec![0.0; n * q]).collect() } else { Vec::new() };
+        Self {
+            backend,
+            queries,
+            parts,
+            n_rows,
+            totals: vec![0.0; examples.len() * q],
+            layers: vec![vec![0.0; examples.len() * q]; n_layers],
+            tokens,
+        }
+    }
+
+    /// The products of one layer: per example `[n, Q]`, and per row `[T, Q]` where it costs nothing more or is asked for.
+    fn products(&self, io: &LayerIo<'_, B>) -> Result<(B::Tensor, Option<B::Tensor>)> {
+        let backend = self.backend;
+        let by_row = match &self.queries.layers[io.layer.0] {
+            LayerQueries::Low { u, v, rank } => {
+                if !self.parts.tokens && self.forming_is_cheaper(io, *rank) {
+                    return Ok((self.by_formed_gradient(io, u, v, *rank)?, None));
+                }
+                backend.low_rank_token_dots(io.dout, io.input, u, v, *rank)?
+            }
+            LayerQueries::Full(all) if self.parts.tokens => {
+                let shape = Shape::new(backend.shape(io.dout).cols, backend.shape(io.input).cols);
+                let mut columns = Vec::with_capacity(self.queries.len());
+                for q in 0..self.queries.len() {
+                    let query = backend.reshape(backend.slice_rows(all, q, 1)?, shape)?;
+                    columns.push(backend.token_dots(io.dout, io.input, &query)?);
+                }
+                backend.concat_cols(&columns.iter().collect::<Vec<_>>())?
+            }
+            LayerQueries::Full(all) => {
+                return Ok((backend.example_dots(io.dout, io.input, io.segments, all)?, None));
+            }
+        };
+        Ok((backend.segment_sums(&by_row, io.segments)?, Some(by_row)))
+    }
+
+    /// Whether forming D W_n (T d_in d_out) and contracting it with rank-r factors (n (Q r d_in d_out)) costs less than
+    /// Q r T (d_in + d_out).
+    fn forming_is_cheaper(&self, io: &LayerIo<'_, B>, rank: usize) -> bool {
+        let (d_in, d_out) = (self.backend.shape(io.input).cols as f64, self.backend.shape(io.dout).cols as f64);
+        let rows = io.segments.iter().map(|s| s.len).sum::<usize>() as f64;
+        let factors = (self.queries.len() * rank) as f64;
+        let forming = rows * d_in * d_out + io.segments.len() as f64 * factors * d_in * d_out;
+        forming < factors * rows * (d_in + d_out)
+    }
+
+    /// Low-rank queries against formed gradients: ⟨Uᵀ V, D⟩ = Σ_r (U D)_r · V_r.
+    fn by_formed_gradient(&self, io: &LayerIo<'_, B>, u: &B::Tensor, v: &B::Tensor, rank: usize) -> Result<B::Tensor> {
+        let (backend, n_queries) = (self.backend, self.queries.len());
+        let per_query: Vec<Segment> =
+            (0..n_queries).map(|q| Segment { start: q * rank, len: rank }).collect();
+        let mut out = backend.zeros(Shape::new(io.segments.len(), n_queries));
+        for (i, segment) in io.segments.iter().enumerate() {
+            let input = backend.slice_rows(io.input, segment.start, segment.len)?;
+            let dout = backend.slice_rows(io.dout, segment.start, segment.len)?;
+            let mut gradient = backend.zeros(Shape::new(backend.shape(&dout).cols, backend.shape(&input).cols));
+            let replace = Accumulate::Replace;
+            backend.matmul_into(1.0, &dout, Transpose::Yes, &input, Transpose::No, replace, &mut gradient)?;
+            let left = backend.matmul(u, Transpose::No, &gradient, Transpose::No)?;
+            let sums = backend.row_sums(&backend.multiply(&left, v)?);
+            let sums = backend.upload(Shape::new(n_queries * rank, 1), &sums)?;
+            let summed = backend.segment_sums(&sums, &per_query)?;
+            backend.write_rows(&mut out, i, &backend.reshape(summed, Shape::new(1, n_queries))?)?;
+        }
+        Ok(out)
+    }
+
+    fn emit(self, examples: &[Example], sink: &mut dyn ScoreSink) -> Result<()> {
+        let narrow = |x: &[f64]| x.iter().map(|&x| x as f32).collect::<Vec<f32>>();
+        let tokens: Vec<Vec<f32>> = self.tokens.iter().map(|t| narrow(t)).collect();
+        sink.block(&ScoreBlock {
+            examples,
+            scores: &narrow(&self.totals),
+            layers: self.parts.layers.then_some(self.layers.as_slice()),
+            tokens: self.parts.tokens.then_some(tokens.as_slice()),
+        })
+    }
+}
+
+impl<B: Folds> Tap<B> for ScoreTap<'_, B> {
+    fn layer(&mut self, io: LayerIo<'_, B>) -> std::result::Result<(), ModelError> {
+        let q = self.queries.len();
+        let (by_example, by_row) = self.products(&io)?;
+        let first = io.first_example * q;
+        for (i, x) in self.backend.download::<f32>(&by_example).into_iter().enumerate() {
+            self.totals[first + i] += f64::from(x);
+            if let Some(layer) = self.layers.get_mut(io.layer.0) {
+                layer[first + i] += x;
+            }
+        }
+        if let (true, Some(by_row)) = (self.parts.tokens, by_row) {
+            let rows = self.backend.download::<f64>(&by_row);
+            for (i, segment) in io.segments.iter().enumerate() {
+                let example = io.first_example + i;
+                // The vocabulary head has only the rows that carry a loss term: the last ones of the example.
+                let skipped = self.n_rows[example] - segment.len;
+                let into = &mut self.tokens[example][skipped * q..];
+                let from = &rows[segment.start * q..(segment.start + segment.len) * q];
+                into.iter_mut().zip(from).for_each(|(x, y)| *x += y);
+            }
+        }
+        Ok(())
+    }
+
+    fn end_batch(&mut self, _: &[ExampleIndex]) -> std::result::Result<(), ModelError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,346 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use etymon_curvature::Damping;
+
+/// Traces what a model does back to the data it was trained on.
+#[derive(Debug, Parser)]
+#[command(name = "etymon", version, max_term_width = 110, after_help = AFTER_HELP)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: Global,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  etymon quickstart                                          the whole job on the shipped text, in minutes
+  etymon fit   --model M --data train.jsonl --out F          curvature of a model on its training data
+  etymon score --model M --factors F --data train.jsonl --queries q.jsonl --out S --per-token
+  etymon top S -k 10                                         ranked training texts
+  etymon report S -o report.html                             the page to read them in";
+
+/// Options of every command.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Global {
+    /// Print the result as JSON on standard output, and nothing else
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// No progress bars and no messages but errors
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// More detail in messages
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// Threads [default: all cores]
+    #[arg(long, global = true, value_name = "N")]
+    pub threads: Option<usize>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The whole job on the shipped text: train, fit, score, report
+    Quickstart(QuickstartArgs),
+    /// Train a model from a TOML file; writes a Hugging Face folder, checkpoints and the training log
+    Train(TrainArgs),
+    /// Fit curvature factors (K-FAC or EK-FAC) of a model on its training data
+    Fit(FitArgs),
+    /// Score training examples on queries
+    Score(ScoreArgs),
+    /// Print the ranked training texts of a score table
+    Top(TopArgs),
+    /// Write the report of a score table: one HTML file
+    Report(ReportArgs),
+    /// Check a model, its data and factors: gradients, batch and padding invariance, conditioning
+    Doctor(DoctorArgs),
+}
+
+/// The model and its tapped layers.
+#[derive(Clone, Debug, Args)]
+pub struct ModelArgs {
+    /// Hugging Face folder (config.json, *.safetensors), MLP folder, or .gguf file
+    #[arg(long, value_name = "PATH")]
+    pub model: PathBuf,
+    /// tokenizer.json [default: the model's]
+    #[arg(long, value_name = "FILE")]
+    pub tokenizer: Option<PathBuf>,
+    /// Regular expression on layer names [default: every linear layer of attention and MLP, not the vocabulary head]
+    #[arg(long, value_name = "PATTERN")]
+    pub layers: Option<String>,
+}
+
+/// How rows are read.
+#[derive(Clone, Debug, Args)]
+pub struct DataArgs {
+    /// Training data: files or folders of jsonl, csv, parquet or text (.gz and .zst too)
+    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
+    pub data: Vec<PathBuf>,
+    #[command(flatten)]
+    pub rows: RowArgs,
+    /// Use only the first N examples
+    #[arg(long, value_name = "N")]
+    pub max_rows: Option<u64>,
+    /// Join texts into sequences of --max-tokens tokens
+    #[arg(long)]
+    pub pack: bool,
+}
+
+/// How a row becomes an example.
+#[derive(Clone, Debug, Args)]
+pub struct RowArgs {
+    /// Format of the data files [default: by their names]
+    #[arg(long, value_name = "jsonl|csv|text|parquet")]
+    pub format: Option<String>,
+    /// Label column of feature rows [default: label or target; in csv the last numeric column]
+    #[arg(long, value_name = "NAME")]
+    pub label: Option<String>,
+    /// Longest sequence; longer training texts are cut [default: the model's context]
+    #[arg(long, value_name = "N")]
+    pub max_tokens: Option<usize>,
+    /// What to do with a bad row
+    #[arg(long, value_enum, default_value_t = OnBadRow::Fail)]
+    pub on_bad_row: OnBadRow,
+}
+
+/// What to do with a bad row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnBadRow {
+    /// Stop with an error that names file and line.
+    Fail,
+    /// Leave it out and count it.
+    Skip,
+}
+
+/// Memory of a forward pass.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct BatchArgs {
+    /// Tokens (or feature rows) per forward pass; results do not depend on it
+    #[arg(long, value_name = "N", default_value_t = 2048)]
+    pub batch_rows: usize,
+}
+
+/// Output folder.
+#[derive(Clone, Debug, Args)]
+pub struct OutArgs {
+    /// Output folder; an interrupted run with the same settings is resumed
+    #[arg(long, value_name = "FOLDER")]
+    pub out: PathBuf,
+    /// Replace what is there when it was made with other settings
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+/// `etymon quickstart`.
+#[derive(Clone, Debug, Args)]
+pub struct QuickstartArgs {
+    /// Output folder
+    #[arg(long, value_name = "FOLDER", default_value = "etymon-quickstart")]
+    pub out: PathBuf,
+    /// Seed of the training and of the drawn labels
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Start over, whatever is there
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+/// `etymon train`.
+#[derive(Clone, Debug, Args)]
+pub struct TrainArgs {
+    /// The configuration; `etymon train --example` prints one
+    #[arg(value_name = "CONFIG.toml", required_unless_present = "example")]
+    pub config: Option<PathBuf>,
+    /// Print a commented configuration and exit
+    #[arg(long)]
+    pub example: bool,
+    /// Start over, whatever is there
+    #[arg(long)]
+    pub overwrite: bool,
+}
+
+/// `etymon fit`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Example:\n  etymon fit --model my-model --data corpus/ --out factors --max-rows 20000")]
+pub struct FitArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub data: DataArgs,
+    #[command(flatten)]
+    pub out: OutArgs,
+    /// ekfac: with eigenvalue correction; kfac: without
+    #[arg(long, value_enum, default_value_t = FitMethod::Ekfac)]
+    pub method: FitMethod,
+    /// Labels of the pseudo-gradients: drawn from the model (true Fisher) or the data's (empirical Fisher)
+    #[arg(long, value_enum, default_value_t = LabelSource::Model)]
+    pub labels: LabelSource,
+    /// Seed of the drawn labels
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    #[command(flatten)]
+    pub batch: BatchArgs,
+}
+
+/// Curvature methods that `fit` makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FitMethod {
+    /// With eigenvalue correction.
+    Ekfac,
+    /// Without.
+    Kfac,
+}
+
+/// Where the labels of pseudo-gradients come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LabelSource {
+    /// Drawn from the model.
+    Model,
+    /// The data's.
+    Data,
+}
+
+/// `etymon score`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  etymon score --model M --factors F --data train.jsonl --queries q.jsonl --out S --per-layer --per-token
+  etymon score --model M --factors F --data corpus/ --queries q.jsonl --out S --rank 32 --filter tfidf:10000
+  etymon score --model M --method grad-dot --data train.csv --queries test.csv --out S
+Scores are I(q, m) = -grad f . (G + damping)^-1 . grad L: positive = proponent; I/N is the effect of one more copy.")]
+pub struct ScoreArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Folder of `etymon fit` (not for grad-dot)
+    #[arg(long, value_name = "FOLDER")]
+    pub factors: Option<PathBuf>,
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// Queries: rows with prompt and completion, input_ids and completion_start, text, or features and label
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub queries: Vec<PathBuf>,
+    #[command(flatten)]
+    pub out: OutArgs,
+    /// Attribution method
+    #[arg(long, value_enum, default_value_t = ScoreMethod::Ekfac)]
+    pub method: ScoreMethod,
+    /// Score every training example on itself instead of on queries
+    #[arg(long, conflicts_with_all = ["queries", "rank", "per_layer", "per_token", "filter"])]
+    pub self_influence: bool,
+    /// rel:X times the layer's mean eigenvalue, or abs:X
+    #[arg(long, default_value_t = Damping::default(), value_name = "rel:X|abs:X")]
+    pub damping: Damping,
+    /// The scalar that is explained
+    #[arg(long, value_enum, default_value_t = MeasurementArg::LogLikelihood)]
+    pub measurement: MeasurementArg,
+    /// Keep preconditioned query gradients at this rank (32 is a good choice for large models) [default: full]
+    #[arg(long, value_name = "R")]
+    pub rank: Option<usize>,
+    /// Also write scores per layer (layers-*.parquet)
+    #[arg(long)]
+    pub per_layer: bool,
+    /// Scores per token: of the top rows, or of all (tokens-*.parquet)
+    #[arg(long, value_enum, num_args = 0..=1, default_missing_value = "top")]
+    pub per_token: Option<PerToken>,
+    /// Keep the K strongest proponents and opponents of each query in top.parquet
+    #[arg(long, value_name = "K", default_value_t = 20)]
+    pub top: usize,
+    /// Score only the N best candidates of each query, such as tfidf:10000
+    #[arg(long, value_name = "tfidf:N")]
+    pub filter: Option<String>,
+    #[command(flatten)]
+    pub batch: BatchArgs,
+}
+
+/// Attribution methods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ScoreMethod {
+    /// Influence with EK-FAC curvature (Grosse et al. 2023).
+    Ekfac,
+    /// Influence with K-FAC curvature.
+    Kfac,
+    /// Gradient dot product: influence with the identity as curvature.
+    GradDot,
+}
+
+impl ScoreMethod {
+    /// The word of the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ekfac => "ekfac",
+            Self::Kfac => "kfac",
+            Self::GradDot => "grad-dot",
+        }
+    }
+}
+
+/// The scalar that is explained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MeasurementArg {
+    /// log p of the completion or label; minus half the squared error.
+    LogLikelihood,
+    /// log p - log(1 - p).
+    Margin,
+}
+
+/// Which rows get scores per token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PerToken {
+    /// The top rows of each query.
+    Top,
+    /// Every row.
+    All,
+}
+
+/// `etymon top`.
+#[derive(Clone, Debug, Args)]
+pub struct TopArgs {
+    /// Folder of `etymon score`
+    pub scores: PathBuf,
+    /// Only this query (repeatable)
+    #[arg(long, value_name = "ID")]
+    pub query: Vec<String>,
+    /// How many proponents and opponents
+    #[arg(short, default_value_t = 5)]
+    pub k: usize,
+}
+
+/// `etymon report`.
+#[derive(Clone, Debug, Args)]
+pub struct ReportArgs {
+    /// Folder of `etymon score`
+    pub scores: PathBuf,
+    /// The HTML file
+    #[arg(short, long, default_value = "report.html")]
+    pub output: PathBuf,
+    /// Heading of the page
+    #[arg(long, default_value = "etymon")]
+    pub title: String,
+}
+
+/// `etymon doctor`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "Exit status: 0 all checks passed, 1 a check failed, 2 the checks could not be run.")]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Training data to check the model on
+    #[arg(long, num_args = 1.., value_name = "PATH")]
+    pub data: Vec<PathBuf>,
+    #[command(flatten)]
+    pub rows: RowArgs,
+    /// Folder of `etymon fit` to check the conditioning of
+    #[arg(long, value_name = "FOLDER")]
+    pub factors: Option<PathBuf>,
+    /// Let the model continue this text
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+    /// Tokens of each example in the gradient check
+    #[arg(long, default_value_t = 24)]
+    pub check_tokens: usize,
+}

@@ -1,0 +1,109 @@
+//! `etymon fit`.
+
+use std::collections::BTreeMap;
+
+use etymon_curvature::{FitOptions, FitSummary, Labels, fit};
+use etymon_data::BatchLimits;
+use etymon_model::LayerSpec;
+use etymon_store::{Opened as Folder, Overwrite, RunFolder, RunSpec};
+use serde_json::{Value, json};
+
+use super::{CommandResult, Context, Outcome};
+use crate::args::{FitArgs, FitMethod, LabelSource};
+use crate::error::{CliError, Result};
+use crate::open::{count_examples, data_fingerprints, model_fingerprints, open_corpus, open_model};
+use crate::progress::FitBars;
+
+/// Examples per shard.
+const SHARD: u64 = 1024;
+/// Widest layer of which Kronecker factors are made: S of 32768 outputs is 8 GiB in f64.
+const WIDEST: usize = 32_768;
+
+pub fn run(args: &FitArgs, context: Context) -> CommandResult {
+    let opened = open_model(&args.model)?;
+    let layers = opened.model.layers();
+    check_widths(layers)?;
+    let corpus = open_corpus(&opened, &args.data)?;
+    let counted = count_examples(&corpus, args.data.max_rows)?;
+    context.reporter.say(format!(
+        "fit {}: {} layers of {}, {}",
+        method_name(args.method),
+        layers.len(),
+        args.model.model.display(),
+        counted.describe()
+    ));
+    let mut inputs = model_fingerprints(&args.model.model)?;
+    inputs.extend(data_fingerprints("data", &corpus)?);
+    let spec = RunSpec {
+        kind: "factors".to_owned(),
+        config: config(args, layers),
+        seeds: BTreeMap::from([("labels".to_owned(), args.seed)]),
+        inputs,
+    };
+    let overwrite = if args.out.overwrite { Overwrite::Replace } else { Overwrite::Refuse };
+    let folder = match RunFolder::open_or_create(&args.out.out, spec, overwrite)? {
+        Folder::AlreadyComplete(run) => {
+            context.reporter.say(format!("{} is complete already", run.path().display()));
+            return Ok(Outcome::Done(result(&run, None)));
+        }
+        Folder::Created(run) => run,
+        Folder::Resumed(run) => {
+            context.reporter.say("  resuming an interrupted fit");
+            run
+        }
+    };
+    let options = FitOptions {
+        labels: match args.labels {
+            LabelSource::Model => Labels::Model { seed: args.seed },
+            LabelSource::Data => Labels::Data,
+        },
+        correction: args.method == FitMethod::Ekfac,
+        max_examples: args.data.max_rows,
+        shard_examples: SHARD,
+        limits: BatchLimits { max_rows: args.batch.batch_rows, max_examples: usize::MAX },
+    };
+    let mut bars = FitBars::new(context.reporter, counted.examples, layers.len() as u64);
+    let summary = fit(&opened.model, &corpus, &options, folder.path(), &mut bars)?;
+    let mut folder = folder;
+    folder.update_progress(json!({ "examples": summary.examples }))?;
+    let folder = folder.complete(summary.timings.clone())?;
+    context.reporter.say(format!("factors in {}", folder.path().display()));
+    Ok(Outcome::Done(result(&folder, Some(&summary))))
+}
+
+/// Everything that determines the factors.
+fn config(args: &FitArgs, layers: &[LayerSpec]) -> Value {
+    json!({
+        "method": method_name(args.method),
+        "labels": if args.labels == LabelSource::Model { "model" } else { "data" },
+        "layers": args.model.layers,
+        "layer_names": layers.iter().map(|l| l.name.as_str()).collect::<Vec<_>>(),
+        "max_rows": args.data.max_rows,
+        "max_tokens": args.data.rows.max_tokens,
+        "pack": args.data.pack,
+        "label": args.data.rows.label,
+        "on_bad_row": format!("{:?}", args.data.rows.on_bad_row).to_lowercase(),
+    })
+}
+
+fn method_name(method: FitMethod) -> &'static str {
+    match method {
+        FitMethod::Ekfac => "ekfac",
+        FitMethod::Kfac => "kfac",
+    }
+}
+
+fn check_widths(layers: &[LayerSpec]) -> Result<()> {
+    match layers.iter().find(|l| l.d_out.max(l.d_in) > WIDEST) {
+        Some(l) => Err(CliError::LayerTooWide { layer: l.name.clone(), width: l.d_out.max(l.d_in) }),
+        None => Ok(()),
+    }
+}
+
+fn result(folder: &RunFolder, summary: Option<&FitSummary>) -> Value {
+    json!({
+        "factors": folder.path(),
+        "examples": folder.manifest().progress["examples"],
+        "seconds": summary.map_or(&folder.manifest().timings, |s| &s.timings),
+    })
+}

@@ -1,0 +1,293 @@
+//! `etymon score`.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use etymon_attribution::{Parts, Queries, QueryValue, Rank, ScoreSink, TopK, score, self_influence};
+use etymon_curvature::{Factors, Preconditioner, Spectrum};
+use etymon_data::{BatchLimits, CandidateFilter, Corpus, DataError, Example, ExampleIndex, union_of};
+use etymon_model::{Measurement, Model};
+use etymon_store::{Manifest, Opened as Folder, Overwrite, RunFolder, RunSpec};
+use serde_json::{Value, json};
+
+use super::{CommandResult, Context, Outcome};
+use crate::args::{MeasurementArg, PerToken, ScoreArgs, ScoreMethod};
+use crate::error::{CliError, Result};
+use crate::open::{
+    Counted, Opened, Work, count_examples, data_fingerprints, model_fingerprints, open_corpus, open_model,
+    read_queries,
+};
+use crate::tables::{Tables, replay, write_queries, write_top};
+
+pub fn run(args: &ScoreArgs, context: Context) -> CommandResult {
+    let mut opened = open_model(&args.model)?;
+    let factors = open_factors(args, &mut opened.model)?;
+    let corpus = open_corpus(&opened, &args.data)?;
+    let queries = if args.self_influence { Vec::new() } else { open_queries(args, &opened)? };
+    let filter = args.filter.as_deref().map(parse_filter).transpose()?;
+    if !args.self_influence {
+        check_memory(&opened.model, queries.len(), rank(args))?;
+    }
+    let counted = count_examples(&corpus, args.data.max_rows)?;
+    context.reporter.say(format!("score {}: {}", args.method.name(), counted.describe()));
+    let mut run = match open_folder(args, &opened.model, &corpus)? {
+        Folder::AlreadyComplete(run) => {
+            context.reporter.say(format!("{} is complete already", run.path().display()));
+            return Ok(Outcome::Done(result(&run)));
+        }
+        Folder::Created(run) | Folder::Resumed(run) => run,
+    };
+    let job = Job { args, context, opened: &opened, corpus: &corpus, counted: &counted };
+    let started = Instant::now();
+    let preconditioner = match (&factors, args.method) {
+        (Some(factors), ScoreMethod::Ekfac) => {
+            Preconditioner::Kronecker { factors, spectrum: Spectrum::Corrected, damping: args.damping }
+        }
+        (Some(factors), _) => {
+            Preconditioner::Kronecker { factors, spectrum: Spectrum::Kronecker, damping: args.damping }
+        }
+        (None, _) => Preconditioner::Identity,
+    };
+    let scored = if args.self_influence {
+        job.self_influence(&mut run, preconditioner)?
+    } else {
+        job.influence(&mut run, &queries, preconditioner, filter)?
+    };
+    run.update_progress(json!({
+        "rows": scored,
+        "n_train": counted.examples,
+        "layers": opened.model.layers().iter().map(|l| l.name.as_str()).collect::<Vec<_>>(),
+    }))?;
+    let run = run.complete(BTreeMap::from([("total".to_owned(), started.elapsed().as_secs_f64())]))?;
+    context.reporter.say(format!("scores in {}", run.path().display()));
+    Ok(Outcome::Done(result(&run)))
+}
+
+struct Job<'a> {
+    args: &'a ScoreArgs,
+    context: Context,
+    opened: &'a Opened,
+    corpus: &'a Corpus,
+    counted: &'a Counted,
+}
+
+impl Job<'_> {
+    fn influence(
+        &self,
+        run: &mut RunFolder,
+        examples: &[Example],
+        preconditioner: Preconditioner<'_>,
+        filter: Option<usize>,
+    ) -> Result<u64> {
+        let (args, model) = (self.args, &self.opened.model);
+        self.context.reporter.say(format!("  preparing {} queries", examples.len()));
+        let queries =
+            Queries::prepare(model, examples, measurement(args), preconditioner, rank(args), self.limits())?;
+        let candidates = self.candidates(examples, filter)?;
+        let total = candidates.as_ref().map_or(self.counted.examples, |c| c.len() as u64);
+        let parts = Parts { layers: args.per_layer, tokens: args.per_token == Some(PerToken::All) };
+        let ids: Vec<String> = queries.values.iter().map(|v| v.id.clone()).collect();
+        let mut tables = Tables::open(run, &ids, model.layers(), parts, self.opened.encoder.as_ref())?;
+        let mut top = TopK::new(args.top, ids.len());
+        let done = tables.rows_done();
+        if done > 0 {
+            self.context.reporter.say(format!("  resuming after {done} rows"));
+            replay(run.path(), self.examples(candidates.as_deref(), 0), &mut top)?;
+        }
+        let mut task = Some(self.context.reporter.task("scores", total, done, "rows"));
+        {
+            let mut progress = Progress { task: task.as_ref() };
+            let mut sinks = etymon_attribution::Tee(vec![&mut tables, &mut top, &mut progress]);
+            score(model, &queries, self.examples(candidates.as_deref(), done), self.limits(), parts, &mut sinks)?;
+        }
+        if let Some(task) = task.take() {
+            task.finish();
+        }
+        let rows = tables.finish()?;
+        let ranked = top.finish();
+        write_queries(run.path(), self.opened, examples, &queries.values)?;
+        let wanted = Parts { layers: args.per_layer, tokens: args.per_token.is_some() };
+        let parts = (wanted != Parts::default()).then_some((&queries, wanted, self.limits()));
+        write_top(run.path(), self.opened, &queries.values, parts, &ranked)?;
+        Ok(rows)
+    }
+
+    fn self_influence(&self, run: &mut RunFolder, preconditioner: Preconditioner<'_>) -> Result<u64> {
+        let ids = vec!["self".to_owned()];
+        let model = &self.opened.model;
+        let mut tables = Tables::open(run, &ids, model.layers(), Parts::default(), None)?;
+        let mut top = TopK::new(self.args.top, 1);
+        let done = tables.rows_done();
+        if done > 0 {
+            replay(run.path(), self.examples(None, 0), &mut top)?;
+        }
+        let task = self.context.reporter.task("self-influence", self.counted.examples, done, "rows");
+        {
+            let mut progress = Progress { task: Some(&task) };
+            let mut sinks = etymon_attribution::Tee(vec![&mut tables, &mut top, &mut progress]);
+            self_influence(model, preconditioner, self.examples(None, done), self.limits(), &mut sinks)?;
+        }
+        task.finish();
+        let rows = tables.finish()?;
+        let values = [QueryValue { id: "self".to_owned(), measurement: 0.0 }];
+        write_queries(run.path(), self.opened, &[], &values)?;
+        write_top(run.path(), self.opened, &values, None, &top.finish())?;
+        Ok(rows)
+    }
+
+    /// The examples to score, from row `first` of the table on.
+    fn examples<'a>(
+        &'a self,
+        candidates: Option<&'a [ExampleIndex]>,
+        first: u64,
+    ) -> Box<dyn Iterator<Item = std::result::Result<Example, DataError>> + 'a> {
+        let most = self.args.data.max_rows.unwrap_or(u64::MAX);
+        match candidates {
+            None => {
+                let stream = self.corpus.examples_from(ExampleIndex(first));
+                Box::new(stream.take(usize::try_from(most.saturating_sub(first)).unwrap_or(usize::MAX)))
+            }
+            Some(all) => {
+                let wanted = &all[(first as usize).min(all.len())..];
+                let start = wanted.first().copied().unwrap_or(ExampleIndex(u64::MAX));
+                let keep = move |e: &std::result::Result<Example, DataError>| match e {
+                    Ok(example) => wanted.binary_search(&example.index).is_ok(),
+                    Err(_) => true,
+                };
+                Box::new(self.corpus.examples_from(start).filter(keep))
+            }
+        }
+    }
+
+    fn candidates(&self, queries: &[Example], filter: Option<usize>) -> Result<Option<Vec<ExampleIndex>>> {
+        let Some(keep) = filter else { return Ok(None) };
+        let most = self.args.data.max_rows.unwrap_or(u64::MAX);
+        let mut union = union_of(&CandidateFilter::tfidf(keep).select(self.corpus, queries)?);
+        union.retain(|index| index.0 < most);
+        self.context.reporter.say(format!("  tfidf:{keep} keeps {} of {} rows", union.len(), self.counted.examples));
+        Ok(Some(union))
+    }
+
+    fn limits(&self) -> BatchLimits {
+        BatchLimits { max_rows: self.args.batch.batch_rows, max_examples: usize::MAX }
+    }
+}
+
+struct Progress<'a> {
+    task: Option<&'a crate::progress::Task>,
+}
+
+impl ScoreSink for Progress<'_> {
+    fn block(&mut self, block: &etymon_attribution::ScoreBlock<'_>) -> etymon_attribution::Result<()> {
+        if let Some(task) = self.task {
+            task.advance(block.examples.len() as u64, block.examples.iter().map(|e| e.n_tokens() as u64).sum());
+        }
+        Ok(())
+    }
+}
+
+fn open_queries(args: &ScoreArgs, opened: &Opened) -> Result<Vec<Example>> {
+    if args.queries.is_empty() {
+        let problem = "is missing; queries are rows with prompt and completion, or use --self-influence".to_owned();
+        return Err(CliError::Usage { option: "--queries", problem });
+    }
+    read_queries(opened, &args.queries, &args.data.rows)
+}
+
+/// Opens the factors and taps the layers that they are of; refuses factors of another model.
+fn open_factors(args: &ScoreArgs, model: &mut Model<Work>) -> Result<Option<Factors>> {
+    if args.method == ScoreMethod::GradDot {
+        return Ok(None);
+    }
+    let Some(folder) = &args.factors else {
+        let problem = format!("is missing; --method {} needs the folder of `etymon fit`", args.method.name());
+        return Err(CliError::Usage { option: "--factors", problem });
+    };
+    let run = RunFolder::open_complete(folder, "factors")?;
+    let manifest: &Manifest = run.manifest();
+    for (name, now) in model_fingerprints(&args.model.model)? {
+        let same = manifest.spec.inputs.get(&name).is_some_and(|then| then.sha256 == now.sha256);
+        if !same {
+            return Err(CliError::OtherModel { folder: folder.display().to_string(), file: name });
+        }
+    }
+    if args.model.layers.is_none() {
+        model.select_layers(manifest.spec.config["layers"].as_str())?;
+    }
+    Ok(Some(Factors::open(folder, model.layers())?))
+}
+
+fn open_folder(args: &ScoreArgs, model: &Model<Work>, corpus: &Corpus) -> Result<Folder> {
+    let mut inputs = model_fingerprints(&args.model.model)?;
+    inputs.extend(data_fingerprints("data", corpus)?);
+    for (i, path) in args.queries.iter().enumerate() {
+        inputs.insert(format!("queries/{i:05}"), etymon_store::fingerprint(path)?);
+    }
+    if let Some(factors) = args.factors.as_ref().filter(|_| args.method != ScoreMethod::GradDot) {
+        inputs.insert("factors".to_owned(), etymon_store::fingerprint(factors)?);
+    }
+    let spec = RunSpec { kind: "scores".to_owned(), config: config(args, model), seeds: BTreeMap::new(), inputs };
+    let overwrite = if args.out.overwrite { Overwrite::Replace } else { Overwrite::Refuse };
+    Ok(RunFolder::open_or_create(&args.out.out, spec, overwrite)?)
+}
+
+/// Everything that determines the scores.
+fn config(args: &ScoreArgs, model: &Model<Work>) -> Value {
+    json!({
+        "method": args.method.name(),
+        "self_influence": args.self_influence,
+        "damping": args.damping.to_string(),
+        "measurement": measurement(args).name(),
+        "rank": args.rank,
+        "layer_names": model.layers().iter().map(|l| l.name.as_str()).collect::<Vec<_>>(),
+        "per_layer": args.per_layer,
+        "per_token": args.per_token.map(|p| format!("{p:?}").to_lowercase()),
+        "top": args.top,
+        "filter": args.filter,
+        "max_rows": args.data.max_rows,
+        "max_tokens": args.data.rows.max_tokens,
+        "pack": args.data.pack,
+        "label": args.data.rows.label,
+    })
+}
+
+fn measurement(args: &ScoreArgs) -> Measurement {
+    match args.measurement {
+        MeasurementArg::LogLikelihood => Measurement::LogLikelihood,
+        MeasurementArg::Margin => Measurement::Margin,
+    }
+}
+
+fn rank(args: &ScoreArgs) -> Rank {
+    args.rank.map_or(Rank::Full, Rank::Low)
+}
+
+fn parse_filter(text: &str) -> Result<usize> {
+    let keep = text.strip_prefix("tfidf:").and_then(|n| n.parse().ok()).filter(|&n: &usize| n > 0);
+    keep.ok_or_else(|| CliError::Usage {
+        option: "--filter",
+        problem: format!("`{text}`: expected tfidf:N with N > 0, such as tfidf:10000"),
+    })
+}
+
+/// Refuses full-rank queries that would not fit into memory.
+fn check_memory(model: &Model<Work>, n_queries: usize, rank: Rank) -> Result<()> {
+    let needed = 4.0 * Queries::<Work>::n_numbers(model.layers(), n_queries, rank) as f64;
+    match crate::machine::free_memory() {
+        Some(free) if needed > 0.8 * free as f64 => {
+            let gib = f64::from(1u32 << 30);
+            Err(CliError::QueryMemory { needed_gib: needed / gib, free_gib: free as f64 / gib })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn result(run: &RunFolder) -> Value {
+    let manifest = run.manifest();
+    json!({
+        "scores": run.path(),
+        "rows": manifest.progress["rows"],
+        "n_train": manifest.progress["n_train"],
+        "seconds": manifest.timings,
+    })
+}

@@ -1,0 +1,160 @@
+//! What commands open: models, tokenizers, corpora, queries. Everything is checked before long work.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use etymon_data::{BadRows, Corpus, CorpusOptions, Encoder, Example, Format, Overlong, Packing, Task as DataTask};
+use etymon_model::{Model, ModelConfig, load, model_files, tokenizer_json};
+use etymon_store::{Fingerprint, fingerprint};
+use etymon_tensor::Cpu;
+
+use crate::args::{DataArgs, ModelArgs, OnBadRow, RowArgs};
+use crate::error::{CliError, Result};
+
+/// The backend of the commands.
+pub type Work = Cpu<f32>;
+
+/// A model with its tokenizer.
+pub struct Opened {
+    /// The model.
+    pub model: Model<Work>,
+    /// Its tokenizer, if it has one.
+    pub encoder: Option<Encoder>,
+}
+
+/// Loads a model, chooses its layers, loads its tokenizer.
+pub fn open_model(args: &ModelArgs) -> Result<Opened> {
+    let mut model = load(Cpu::<f32>::new(), &args.model)?;
+    model.select_layers(args.layers.as_deref())?;
+    let encoder = match &args.tokenizer {
+        Some(path) => Some(Encoder::from_file(path)?),
+        None => tokenizer_json(&args.model)?.map(|json| Encoder::from_bytes(json.as_bytes())).transpose()?,
+    };
+    Ok(Opened { model, encoder })
+}
+
+/// Opens the training data.
+pub fn open_corpus(opened: &Opened, args: &DataArgs) -> Result<Corpus> {
+    let mut options = row_options(&opened.model, &args.rows)?;
+    if args.pack {
+        options.packing = Packing::Pack { eos: opened.encoder.as_ref().and_then(Encoder::end_of_text) };
+    }
+    Ok(Corpus::open(&args.data, opened.encoder.clone(), options)?)
+}
+
+/// Opens any rows without packing; long ones are cut.
+pub fn open_rows(opened: &Opened, paths: &[PathBuf], rows: &RowArgs) -> Result<Corpus> {
+    Ok(Corpus::open(paths, opened.encoder.clone(), row_options(&opened.model, rows)?)?)
+}
+
+/// Reads all queries; a query that is longer than the context is refused, never cut.
+pub fn read_queries(opened: &Opened, paths: &[PathBuf], rows: &RowArgs) -> Result<Vec<Example>> {
+    let options = CorpusOptions {
+        max_tokens: usize::MAX,
+        overlong: Overlong::Fail,
+        bad_rows: BadRows::Fail,
+        ..row_options(&opened.model, &RowArgs { format: None, ..rows.clone() })?
+    };
+    let queries = Corpus::open(paths, opened.encoder.clone(), options)?.read_all()?;
+    for query in &queries {
+        if let Some(context) = opened.model.config().context()
+            && query.n_rows() > context
+        {
+            return Err(CliError::QueryTooLong { id: query.id.clone(), tokens: query.n_tokens(), context });
+        }
+    }
+    Ok(queries)
+}
+
+fn row_options(model: &Model<Work>, args: &RowArgs) -> Result<CorpusOptions> {
+    let format = match &args.format {
+        None => None,
+        Some(name) => Some(Format::from_name(name).ok_or_else(|| CliError::Usage {
+            option: "--format",
+            problem: format!("`{name}` is not one of jsonl, csv, text, parquet"),
+        })?),
+    };
+    let context = model.config().context().unwrap_or(usize::MAX);
+    if let Some(asked) = args.max_tokens.filter(|&n| n > context) {
+        let problem = format!("{asked} is more than the model's context of {context}");
+        return Err(CliError::Usage { option: "--max-tokens", problem });
+    }
+    let task = match model.config() {
+        ModelConfig::Mlp(config) => Some(match config.task {
+            etymon_model::Task::Classification => DataTask::Classification,
+            etymon_model::Task::Regression => DataTask::Regression,
+        }),
+        ModelConfig::Decoder(_) => None,
+    };
+    Ok(CorpusOptions {
+        format,
+        max_tokens: args.max_tokens.unwrap_or(context),
+        bad_rows: if args.on_bad_row == OnBadRow::Skip { BadRows::Skip } else { BadRows::Fail },
+        label: args.label.clone(),
+        task,
+        vocab: model.config().vocab(),
+        ..CorpusOptions::default()
+    })
+}
+
+/// Counts the examples, and so reads every row once before long work: bad rows are found now.
+pub fn count_examples(corpus: &Corpus, most: Option<u64>) -> Result<Counted> {
+    let mut examples = corpus.examples();
+    let (mut n, mut tokens) = (0u64, 0u64);
+    for example in examples.by_ref().take(most.map_or(usize::MAX, |m| m as usize)) {
+        tokens += example?.n_tokens() as u64;
+        n += 1;
+    }
+    let counts = examples.counts();
+    Ok(Counted { examples: n, tokens, skipped: counts.skipped, truncated: counts.truncated, reasons: counts.reasons.clone() })
+}
+
+/// What a first reading of a corpus found.
+pub struct Counted {
+    /// Examples.
+    pub examples: u64,
+    /// Their tokens.
+    pub tokens: u64,
+    /// Bad rows left out.
+    pub skipped: u64,
+    /// Sequences cut.
+    pub truncated: u64,
+    /// The first few reasons.
+    pub reasons: Vec<String>,
+}
+
+impl Counted {
+    /// One line.
+    pub fn describe(&self) -> String {
+        let mut text = format!("{} examples", self.examples);
+        if self.tokens > 0 {
+            text += &format!(", {} tokens", self.tokens);
+        }
+        if self.truncated > 0 {
+            text += &format!(", {} cut to the context", self.truncated);
+        }
+        if self.skipped > 0 {
+            text += &format!(", {} bad rows skipped ({})", self.skipped, self.reasons.join("; "));
+        }
+        text
+    }
+}
+
+/// Fingerprints of a model's files, by file name.
+pub fn model_fingerprints(path: &Path) -> Result<BTreeMap<String, Fingerprint>> {
+    let mut out = BTreeMap::new();
+    for file in model_files(path)? {
+        let name = file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        out.insert(format!("model/{name}"), fingerprint(&file)?);
+    }
+    Ok(out)
+}
+
+/// Fingerprints of data files, by position.
+pub fn data_fingerprints(role: &str, corpus: &Corpus) -> Result<BTreeMap<String, Fingerprint>> {
+    let mut out = BTreeMap::new();
+    for (i, file) in corpus.files().iter().enumerate() {
+        out.insert(format!("{role}/{i:05}"), fingerprint(&file.path)?);
+    }
+    Ok(out)
+}

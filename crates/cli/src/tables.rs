@@ -1,0 +1,293 @@
+//! Score tables: scores to the store as they come, and the small tables at the end.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use etymon_attribution::{
+    AttributionError, Entry, Parts, Queries, QueryValue, Ranked, ScoreBlock, ScoreSink, TopK, score,
+};
+use etymon_data::{BatchLimits, Content, DataError, Encoder, Example};
+use etymon_model::LayerSpec;
+use etymon_store::{
+    LayerTableWriter, QueryRow, RunFolder, ScoreTable, ScoreTableWriter, StoreError, TokenTableWriter, TopRow, TopSide,
+};
+use serde_json::json;
+
+use crate::error::Result;
+use crate::open::{Opened, Work};
+
+/// Seconds of work that a crash may cost.
+const SAVE_EVERY: Duration = Duration::from_secs(60);
+
+/// The tables that grow with the train set.
+pub struct Tables<'a> {
+    run: &'a mut RunFolder,
+    scores: ScoreTableWriter,
+    layers: Option<LayerTableWriter>,
+    tokens: Option<TokenTableWriter>,
+    layer_names: Vec<String>,
+    encoder: Option<&'a Encoder>,
+    n_queries: usize,
+    rows: u64,
+    saved: Instant,
+}
+
+impl<'a> Tables<'a> {
+    /// Opens the tables, and drops what the run's progress does not vouch for.
+    pub fn open(
+        run: &'a mut RunFolder,
+        queries: &[String],
+        specs: &[LayerSpec],
+        parts: Parts,
+        encoder: Option<&'a Encoder>,
+    ) -> Result<Self> {
+        let folder = run.path().to_owned();
+        let n_files = |table: &str| run.manifest().progress[table].as_u64().unwrap_or(0) as usize;
+        let mut scores = ScoreTableWriter::open(&folder, queries)?;
+        scores.keep_files(n_files("score_files"))?;
+        let mut layers = parts.layers.then(|| LayerTableWriter::open(&folder, queries)).transpose()?;
+        if let Some(layers) = &mut layers {
+            layers.keep_files(n_files("layer_files"))?;
+        }
+        let mut tokens = parts.tokens.then(|| TokenTableWriter::open(&folder, queries)).transpose()?;
+        if let Some(tokens) = &mut tokens {
+            tokens.keep_files(n_files("token_files"))?;
+        }
+        let rows = scores.rows_done();
+        Ok(Self {
+            run,
+            scores,
+            layers,
+            tokens,
+            layer_names: specs.iter().map(|s| s.name.clone()).collect(),
+            encoder,
+            n_queries: queries.len(),
+            rows,
+            saved: Instant::now(),
+        })
+    }
+
+    /// Rows that an earlier run has written.
+    pub fn rows_done(&self) -> u64 {
+        self.scores.rows_done()
+    }
+
+    /// Completes the tables; returns their rows.
+    pub fn finish(self) -> Result<u64> {
+        self.scores.finish()?;
+        self.layers.map(LayerTableWriter::finish).transpose()?;
+        self.tokens.map(TokenTableWriter::finish).transpose()?;
+        Ok(self.rows)
+    }
+
+    fn write(&mut self, block: &ScoreBlock<'_>) -> std::result::Result<(), StoreError> {
+        let ids: Vec<String> = block.examples.iter().map(|e| e.id.clone()).collect();
+        self.scores.block(&ids, block.scores)?;
+        if let (Some(table), Some(layers)) = (&mut self.layers, block.layers) {
+            write_layers(table, &ids, &self.layer_names, layers, self.n_queries)?;
+        }
+        if let (Some(table), Some(tokens)) = (&mut self.tokens, block.tokens) {
+            for (example, scores) in block.examples.iter().zip(tokens) {
+                let n = example.n_rows();
+                let pieces = pieces(self.encoder, example);
+                let ids = vec![example.id.clone(); n];
+                let positions: Vec<u32> = (0..n as u32).collect();
+                table.block(&ids, &positions, &pieces[..n], scores)?;
+            }
+        }
+        self.rows += ids.len() as u64;
+        if self.saved.elapsed() >= SAVE_EVERY {
+            self.save()?;
+        }
+        Ok(())
+    }
+
+    /// Makes all rows so far safe from a crash.
+    fn save(&mut self) -> std::result::Result<(), StoreError> {
+        self.scores.rotate()?;
+        self.layers.as_mut().map(LayerTableWriter::rotate).transpose()?;
+        self.tokens.as_mut().map(TokenTableWriter::rotate).transpose()?;
+        self.run.update_progress(json!({
+            "score_files": self.scores.n_files(),
+            "layer_files": self.layers.as_ref().map_or(0, LayerTableWriter::n_files),
+            "token_files": self.tokens.as_ref().map_or(0, TokenTableWriter::n_files),
+        }))?;
+        self.saved = Instant::now();
+        Ok(())
+    }
+}
+
+impl ScoreSink for Tables<'_> {
+    fn block(&mut self, block: &ScoreBlock<'_>) -> etymon_attribution::Result<()> {
+        self.write(block).map_err(AttributionError::sink)
+    }
+}
+
+fn write_layers(
+    table: &mut LayerTableWriter,
+    ids: &[String],
+    names: &[String],
+    layers: &[Vec<f32>],
+    n_queries: usize,
+) -> std::result::Result<(), StoreError> {
+    let (mut train_ids, mut layer_ids, mut scores) = (Vec::new(), Vec::new(), Vec::new());
+    for (i, id) in ids.iter().enumerate() {
+        for (name, layer) in names.iter().zip(layers) {
+            train_ids.push(id.clone());
+            layer_ids.push(name.clone());
+            scores.extend_from_slice(&layer[i * n_queries..(i + 1) * n_queries]);
+        }
+    }
+    table.block(&train_ids, &layer_ids, &scores)
+}
+
+/// The text of each token of an example, `#id` where there is no tokenizer.
+fn pieces(encoder: Option<&Encoder>, example: &Example) -> Vec<String> {
+    let ids = example.token_ids();
+    let decoded = encoder.and_then(|e| e.pieces(ids).ok());
+    decoded.unwrap_or_else(|| ids.iter().map(|id| format!("#{id} ")).collect())
+}
+
+/// Gives the rows that an earlier run has written to a sink, with their examples.
+pub fn replay(
+    folder: &Path,
+    mut examples: impl Iterator<Item = std::result::Result<Example, DataError>>,
+    sink: &mut TopK,
+) -> Result<()> {
+    for block in ScoreTable::open(folder)?.blocks(1024) {
+        let block = block?;
+        let n = block.keys.train_ids.len();
+        let group = examples.by_ref().take(n).collect::<std::result::Result<Vec<_>, _>>()?;
+        sink.block(&ScoreBlock { examples: &group, scores: &block.scores, layers: None, tokens: None })?;
+    }
+    Ok(())
+}
+
+/// Writes `queries.parquet`.
+pub fn write_queries(folder: &Path, opened: &Opened, examples: &[Example], values: &[QueryValue]) -> Result<()> {
+    let by_id: BTreeMap<&str, &Example> = examples.iter().map(|e| (e.id.as_str(), e)).collect();
+    let row = |value: &QueryValue| {
+        let example = by_id.get(value.id.as_str()).copied();
+        let (prompt, completion) = example.map(|e| prompt_and_completion(opened, e)).unwrap_or_default();
+        QueryRow {
+            query_id: value.id.clone(),
+            text: example.map(|e| e.text.clone()).filter(|text| !text.is_empty()),
+            prompt,
+            completion,
+            measurement: value.measurement,
+            gradient_norm: None,
+            preconditioned_norm: None,
+            metadata: example.map(|e| e.metadata.clone()).unwrap_or_default(),
+        }
+    };
+    let rows: Vec<QueryRow> = values.iter().map(row).collect();
+    Ok(QueryRow::write_all(&folder.join("queries.parquet"), &rows)?)
+}
+
+/// What is given and what is explained, as text.
+fn prompt_and_completion(opened: &Opened, example: &Example) -> (Option<String>, Option<String>) {
+    let (Some(encoder), Content::Tokens { ids, loss_start }) = (&opened.encoder, &example.content) else {
+        return (None, None);
+    };
+    // Of a plain text everything is explained.
+    let split = if *loss_start == 1 { 0 } else { *loss_start };
+    let decoded = |ids: &[u32]| encoder.decode(ids).ok().filter(|text| !text.is_empty());
+    (decoded(&ids[..split]), decoded(&ids[split..]))
+}
+
+/// Writes `top.parquet`; with `parts`, runs the top examples once more for the parts of their scores.
+pub fn write_top(
+    folder: &Path,
+    opened: &Opened,
+    values: &[QueryValue],
+    parts: Option<(&Queries<Work>, Parts, BatchLimits)>,
+    ranked: &[Ranked],
+) -> Result<()> {
+    let known = match parts {
+        Some((queries, wanted, limits)) => parts_of(opened, queries, ranked, wanted, limits)?,
+        None => BTreeMap::new(),
+    };
+    let mut rows = Vec::new();
+    for (q, (value, lists)) in values.iter().zip(ranked).enumerate() {
+        for (side, list) in [(TopSide::Proponent, &lists.proponents), (TopSide::Opponent, &lists.opponents)] {
+            for (i, entry) in list.iter().enumerate() {
+                let known = known.get(&entry.example.index.0);
+                rows.push(top_row(opened, &value.id, side, i, entry, known, q, values.len()));
+            }
+        }
+    }
+    Ok(TopRow::write_all(&folder.join("top.parquet"), &rows)?)
+}
+
+/// Per layer `[Q]` and per token `[rows, Q]` of one example.
+struct Known {
+    layers: Vec<Vec<f32>>,
+    tokens: Option<Vec<f32>>,
+}
+
+fn top_row(
+    opened: &Opened,
+    query: &str,
+    side: TopSide,
+    place: usize,
+    entry: &Entry,
+    known: Option<&Known>,
+    q: usize,
+    n_queries: usize,
+) -> TopRow {
+    let example = &entry.example;
+    let token_scores = known.and_then(|k| k.tokens.as_ref()).map(|tokens| {
+        let mut scores: Vec<f32> = tokens.chunks(n_queries).map(|row| row[q]).collect();
+        // The last token predicts nothing.
+        scores.resize(example.n_tokens(), 0.0);
+        scores
+    });
+    TopRow {
+        query_id: query.to_owned(),
+        side,
+        rank: place as u32 + 1,
+        train_id: example.id.clone(),
+        score: entry.score,
+        text: Some(example.text.clone()).filter(|text| !text.is_empty()),
+        tokens: token_scores.as_ref().map(|_| pieces(opened.encoder.as_ref(), example)),
+        token_scores,
+        layer_scores: known.filter(|k| !k.layers.is_empty()).map(|k| k.layers.iter().map(|layer| layer[q]).collect()),
+        metadata: example.metadata.clone(),
+    }
+}
+
+fn parts_of(
+    opened: &Opened,
+    queries: &Queries<Work>,
+    ranked: &[Ranked],
+    wanted: Parts,
+    limits: BatchLimits,
+) -> Result<BTreeMap<u64, Known>> {
+    let entries = ranked.iter().flat_map(|r| r.proponents.iter().chain(&r.opponents));
+    let unique: BTreeMap<u64, Arc<Example>> =
+        entries.map(|e| (e.example.index.0, Arc::clone(&e.example))).collect();
+    let mut sink = Collect { n_queries: queries.len(), known: BTreeMap::new() };
+    let examples = unique.into_values().map(|e| Ok(Example::clone(&e)));
+    score(&opened.model, queries, examples, limits, wanted, &mut sink)?;
+    Ok(sink.known)
+}
+
+struct Collect {
+    n_queries: usize,
+    known: BTreeMap<u64, Known>,
+}
+
+impl ScoreSink for Collect {
+    fn block(&mut self, block: &ScoreBlock<'_>) -> etymon_attribution::Result<()> {
+        let q = self.n_queries;
+        for (i, example) in block.examples.iter().enumerate() {
+            let of_layer = |layer: &Vec<f32>| layer[i * q..(i + 1) * q].to_vec();
+            let layers = block.layers.unwrap_or_default().iter().map(of_layer).collect();
+            let tokens = block.tokens.map(|t| t[i].clone());
+            self.known.insert(example.index.0, Known { layers, tokens });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,233 @@
+//! The binary end to end, on the reference models.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use etymon_store::{LayerTable, ScoreTable, TopRow, TopSide};
+use serde_json::Value;
+
+fn reference(part: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/reference").join(part).display().to_string()
+}
+
+fn etymon(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_etymon")).args(args).output().unwrap()
+}
+
+/// Runs and returns the JSON result.
+fn ok(args: &[&str]) -> Value {
+    let out = etymon(&[args, &["--json"]].concat());
+    assert!(out.status.success(), "{args:?}\n{}", String::from_utf8_lossy(&out.stderr));
+    assert!(out.stderr.is_empty(), "--json is silent: {}", String::from_utf8_lossy(&out.stderr));
+    serde_json::from_slice(&out.stdout).unwrap()
+}
+
+/// Runs and returns what it says; it must refuse with status 2, say why, and not panic.
+fn refused(args: &[&str]) -> String {
+    let out = etymon(args);
+    let text = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(2), "{args:?}\n{text}");
+    assert!(text.contains("error: ") && !text.contains("panicked"), "{text}");
+    text
+}
+
+struct Lm {
+    folder: tempfile::TempDir,
+}
+
+impl Lm {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn at(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    fn fit(&self, more: &[&str]) -> Value {
+        let (model, data, out) = (reference("lm"), reference("lm/train.jsonl"), self.at("factors"));
+        let base = ["fit", "--model", &model, "--data", &data, "--out", &out, "--labels", "data"];
+        ok(&[&base, more].concat())
+    }
+
+    fn score_args(&self, out: &str) -> Vec<String> {
+        let (queries, data) = (reference("lm/query.jsonl"), reference("lm/train.jsonl"));
+        [
+            "score", "--model", &reference("lm"), "--factors", &self.at("factors"), "--data", &data, "--queries", &queries,
+            "--out", &self.at(out),
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    }
+}
+
+fn strs(args: &[String]) -> Vec<&str> {
+    args.iter().map(String::as_str).collect()
+}
+
+fn relative_error(x: &[f32], y: &[f64]) -> f64 {
+    let norm = |v: &mut dyn Iterator<Item = f64>| v.map(|x| x * x).sum::<f64>().sqrt();
+    norm(&mut x.iter().zip(y).map(|(&x, y)| f64::from(x) - y)) / norm(&mut y.iter().copied())
+}
+
+#[test]
+fn fit_score_top_and_report_of_a_language_model_agree_with_the_reference() {
+    let lm = Lm::new();
+    assert_eq!(lm.fit(&[])["examples"], 300);
+    let args = lm.score_args("scores");
+    let scored = ok(&[&strs(&args)[..], &["--per-layer", "--per-token", "all", "--top", "7"]].concat());
+    assert_eq!((scored["rows"].as_u64(), scored["n_train"].as_u64()), (Some(300), Some(300)));
+
+    let folder = PathBuf::from(lm.at("scores"));
+    let truth = etymon_store::TensorFile::open(Path::new(&reference("lm/ekfac_f64.safetensors"))).unwrap();
+    let expected = truth.read_f64("ekfac").unwrap();
+    let table = ScoreTable::open(&folder).unwrap();
+    assert_eq!(table.train_ids().unwrap()[..2], ["v000", "v001"]);
+    for (q, id) in table.queries().iter().enumerate() {
+        let error = relative_error(&table.column(id).unwrap(), &expected[q * 300..(q + 1) * 300]);
+        assert!(error < 2e-3, "{id}: {error:e}");
+    }
+    assert_eq!(LayerTable::open(&folder).unwrap().n_rows(), 300 * 8);
+    let tokens = etymon_store::TokenTable::open(&folder).unwrap();
+    let scores = table.column("q0").unwrap();
+    let sum: f64 = tokens.column("q0").unwrap().iter().map(|&x| f64::from(x)).sum();
+    let total: f64 = scores.iter().map(|&x| f64::from(x)).sum();
+    assert!((sum - total).abs() < 1e-3 * total.abs().max(1.0), "tokens sum to {sum}, scores to {total}");
+
+    let top = TopRow::read_all(&folder.join("top.parquet")).unwrap();
+    assert_eq!(top.len(), 8 * 2 * 7);
+    let best = scores.iter().copied().fold(f32::MIN, f32::max);
+    let first = top.iter().find(|r| r.query_id == "q0" && r.side == TopSide::Proponent && r.rank == 1).unwrap();
+    assert_eq!(first.score, best);
+    let parts: f32 = first.token_scores.as_ref().unwrap().iter().sum();
+    assert!((parts - best).abs() < 1e-3 * best.abs());
+    assert_eq!(first.layer_scores.as_ref().unwrap().len(), 8);
+
+    let listed = ok(&["top", &lm.at("scores"), "--query", "q0", "-k", "3"]);
+    assert_eq!(listed["queries"][0]["proponents"][0]["train_id"], first.train_id.as_str());
+    assert_eq!(listed["queries"][0]["proponents"].as_array().unwrap().len(), 3);
+    let page = lm.at("report.html");
+    ok(&["report", &lm.at("scores"), "-o", &page]);
+    let html = std::fs::read_to_string(page).unwrap();
+    assert!(html.contains("q7") && html.contains(&first.train_id));
+}
+
+#[test]
+fn a_command_that_is_done_is_not_done_again_and_other_settings_are_refused() {
+    let lm = Lm::new();
+    lm.fit(&["--max-rows", "40"]);
+    let manifest = lm.folder.path().join("factors/manifest.json");
+    let before = std::fs::read_to_string(&manifest).unwrap();
+    lm.fit(&["--max-rows", "40"]);
+    assert_eq!(before, std::fs::read_to_string(&manifest).unwrap());
+    let (model, data, out) = (reference("lm"), reference("lm/train.jsonl"), lm.at("factors"));
+    let base = ["fit", "--model", &model, "--data", &data, "--out", &out, "--labels", "data", "--max-rows", "50"];
+    let text = refused(&base);
+    assert!(text.contains("max_rows") && text.contains("40") && text.contains("50"), "{text}");
+    assert!(text.contains("--overwrite"), "{text}");
+    assert_eq!(ok(&[&base[..], &["--overwrite"]].concat())["examples"], 50);
+}
+
+#[test]
+fn a_filter_scores_its_candidates_as_the_whole_pass_does() {
+    let lm = Lm::new();
+    lm.fit(&["--max-rows", "60"]);
+    let args = lm.score_args("filtered");
+    ok(&[&strs(&args)[..], &["--filter", "tfidf:10"]].concat());
+    let args = lm.score_args("all");
+    ok(&strs(&args));
+    let (some, all) =
+        (ScoreTable::open(Path::new(&lm.at("filtered"))).unwrap(), ScoreTable::open(Path::new(&lm.at("all"))).unwrap());
+    let (ids, all_ids) = (some.train_ids().unwrap(), all.train_ids().unwrap());
+    assert!(ids.len() >= 10 && ids.len() <= 80, "{} candidates", ids.len());
+    let (some, all) = (some.column("q3").unwrap(), all.column("q3").unwrap());
+    for (id, score) in ids.iter().zip(some) {
+        let there = all[all_ids.iter().position(|other| other == id).unwrap()];
+        assert!((score - there).abs() <= 1e-4 * there.abs().max(1.0), "{id}: {score} against {there}");
+    }
+}
+
+#[test]
+fn classifiers_self_influence_and_gradient_dots_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (model, train, queries) = (reference("digits"), reference("digits/train.csv"), reference("digits/query.csv"));
+    ok(&["fit", "--model", &model, "--data", &train, "--out", &at("f"), "--labels", "data"]);
+    let base = ["score", "--model", &model, "--factors", &at("f"), "--data", &train];
+    ok(&[&base[..], &["--queries", &queries, "--out", &at("s")]].concat());
+    ok(&[&base[..], &["--self-influence", "--out", &at("self")]].concat());
+    ok(&["score", "--model", &model, "--data", &train, "--queries", &queries, "--out", &at("dot"), "--method", "grad-dot"]);
+    let truth = etymon_store::TensorFile::open(Path::new(&reference("digits/scores.safetensors"))).unwrap();
+    for (out, name) in [("s", "emp.ekfac.damp_heuristic"), ("dot", "identity")] {
+        let table = ScoreTable::open(Path::new(&at(out))).unwrap();
+        let ours = table.column(&table.queries()[5]).unwrap();
+        let error = relative_error(&ours, &truth.read_f64(name).unwrap()[5 * 1400..6 * 1400]);
+        assert!(error < 1e-3, "{name}: {error:e}");
+    }
+    let selves = ScoreTable::open(Path::new(&at("self"))).unwrap().column("self").unwrap();
+    let error = relative_error(&selves, &truth.read_f64("emp.ekfac.self.damp_heuristic").unwrap());
+    assert!(error < 1e-3, "{error:e}");
+    ok(&["report", &at("s"), "-o", &at("digits.html")]);
+    ok(&["report", &at("self"), "-o", &at("self.html")]);
+}
+
+#[test]
+fn doctor_passes_on_sound_models_and_names_its_checks() {
+    let lm = reference("lm");
+    let data = reference("lm/train.jsonl");
+    let checked = ok(&["doctor", "--model", &lm, "--data", &data, "--prompt", "And he said"]);
+    assert_eq!(checked["passed"], true);
+    let names: Vec<&str> = checked["checks"].as_array().unwrap().iter().filter_map(|c| c["name"].as_str()).collect();
+    assert!(["gradient", "batch invariance", "padding invariance"].iter().all(|n| names.contains(n)), "{names:?}");
+    assert_eq!(ok(&["doctor", "--model", &reference("digits"), "--data", &reference("digits/train.csv")])["passed"], true);
+}
+
+#[test]
+fn bad_input_is_refused_before_long_work_with_a_message_that_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let write = |name: &str, text: &str| {
+        std::fs::write(folder.path().join(name), text).unwrap();
+        at(name)
+    };
+    let lm = reference("lm");
+    let out = at("out");
+    let fit = |model: &str, data: &str| refused(&["fit", "--model", model, "--data", data, "--out", &out]);
+    let has = |text: String, words: &[&str]| {
+        assert!(words.iter().all(|w| text.contains(w)), "expected {words:?} in: {text}");
+    };
+    has(fit(&at("nothing"), &at("x.jsonl")), &["nothing", "no model here"]);
+    has(fit(&lm, &at("missing.jsonl")), &["missing.jsonl"]);
+    has(fit(&lm, &write("empty.jsonl", "")), &["empty.jsonl", "empty"]);
+    let broken = "{\"text\": \"In the beginning God created\"}\n{\"text\": \"oops\n";
+    has(fit(&lm, &write("broken.jsonl", broken)), &["broken.jsonl:2", "--on-bad-row skip"]);
+    let foreign = "{\"input_ids\": [1, 2, 900]}\n";
+    has(fit(&lm, &write("foreign.jsonl", foreign)), &["900", "512", "--tokenizer"]);
+    has(fit(&lm, &reference("digits/train.csv")), &["tokens", "features"]);
+    has(
+        refused(&["fit", "--model", &lm, "--data", &at("x"), "--out", &out, "--layers", "nope"]),
+        &["`nope`", "transformer.h.0.attn.c_attn"],
+    );
+    assert!(!Path::new(&out).exists(), "nothing was begun");
+
+    let skipped = ok(&[
+        "fit", "--model", &lm, "--data", &write("one.jsonl", broken), "--out", &at("skipped"), "--on-bad-row", "skip",
+    ]);
+    assert_eq!(skipped["examples"], 1);
+    let long = format!("{{\"prompt\": \"And {}\", \"completion\": \" end.\"}}\n", "he said ".repeat(80));
+    let queries = write("long.jsonl", &long);
+    let data = reference("lm/train.jsonl");
+    let score = |more: &[&str]| {
+        let base = ["score", "--model", &lm, "--data", &data, "--out", &out];
+        refused(&[&base[..], more].concat())
+    };
+    has(score(&["--queries", &queries, "--method", "grad-dot"]), &["context is 64"]);
+    has(score(&["--queries", &reference("lm/query.jsonl")]), &["--factors", "is missing"]);
+    has(score(&["--method", "grad-dot"]), &["--queries", "is missing"]);
+    has(score(&["--queries", &reference("lm/query.jsonl"), "--factors", &at("skipped"), "--filter", "x"]), &["tfidf:N"]);
+    has(score(&["--queries", &queries, "--damping", "0.1"]), &["rel:X or abs:X"]);
+    let other = at("other");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::write(Path::new(&other).join("precious.txt"), "x").unwrap();
+    has(refused(&["fit", "--model", &lm, "--data", &data, "--out", &other]), &["not empty"]);
+}

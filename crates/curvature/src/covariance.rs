@@ -1,0 +1,133 @@
+//! First pass: A = E[ā āᵀ] and S = E[Ds Dsᵀ] over the rows that carry a loss term.
+
+use std::collections::BTreeMap;
+
+use etymon_model::{LayerIo, LayerSpec, LossRows, ModelError, Tap};
+use etymon_tensor::{Folds, Shape};
+
+use crate::{CurvatureError, Result};
+
+/// Sums of one layer over some rows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LayerCovariance {
+    /// `[d_in, d_in]` Σ ā āᵀ, row major; empty when the layer shares its input with an earlier one.
+    pub a: Vec<f64>,
+    /// `[d_out, d_out]` Σ Ds Dsᵀ, row major.
+    pub s: Vec<f64>,
+    /// Rows summed.
+    pub rows: u64,
+}
+
+/// Sums over a part of the train set; parts merge by addition.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Covariances {
+    /// One per tapped layer.
+    pub layers: Vec<LayerCovariance>,
+    /// Examples summed.
+    pub examples: u64,
+}
+
+impl Covariances {
+    /// Sums over nothing.
+    pub fn empty(specs: &[LayerSpec]) -> Self {
+        let layer = |(i, spec): (usize, &LayerSpec)| LayerCovariance {
+            a: vec![0.0; if spec.input.0 == i { spec.d_in * spec.d_in } else { 0 }],
+            s: vec![0.0; spec.d_out * spec.d_out],
+            rows: 0,
+        };
+        Self { layers: specs.iter().enumerate().map(layer).collect(), examples: 0 }
+    }
+
+    /// Adds the sums of another part.
+    ///
+    /// # Errors
+    /// Parts of different layers.
+    pub fn merge(&mut self, other: &Self) -> Result<()> {
+        let fits = |(x, y): (&LayerCovariance, &LayerCovariance)| x.a.len() == y.a.len() && x.s.len() == y.s.len();
+        if self.layers.len() != other.layers.len() || !self.layers.iter().zip(&other.layers).all(fits) {
+            return Err(CurvatureError::Merge { ours: self.layers.len(), theirs: other.layers.len() });
+        }
+        for (x, y) in self.layers.iter_mut().zip(&other.layers) {
+            add(&mut x.a, &y.a);
+            add(&mut x.s, &y.s);
+            x.rows += y.rows;
+        }
+        self.examples += other.examples;
+        Ok(())
+    }
+}
+
+pub(crate) fn add(x: &mut [f64], y: &[f64]) {
+    x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
+}
+
+/// Sums the covariances of one shard on the backend.
+pub struct CovarianceTap<'a, B: Folds> {
+    backend: &'a B,
+    specs: &'a [LayerSpec],
+    /// A of layers that own their input, and S of every layer.
+    a: BTreeMap<usize, B::Tensor>,
+    s: Vec<B::Tensor>,
+    rows: Vec<u64>,
+    examples: u64,
+}
+
+impl<'a, B: Folds> CovarianceTap<'a, B> {
+    /// An empty shard.
+    pub fn new(backend: &'a B, specs: &'a [LayerSpec]) -> Self {
+        let square = |d: usize| backend.zeros(Shape::new(d, d));
+        let owners = specs.iter().enumerate().filter(|(i, spec)| spec.input.0 == *i);
+        Self {
+            backend,
+            specs,
+            a: owners.map(|(i, spec)| (i, square(spec.d_in))).collect(),
+            s: specs.iter().map(|spec| square(spec.d_out)).collect(),
+            rows: vec![0; specs.len()],
+            examples: 0,
+        }
+    }
+
+    /// The sums of the shard.
+    ///
+    /// # Errors
+    /// What the backend meets.
+    pub fn finish(mut self) -> Result<Covariances> {
+        let mut read = |x: &mut B::Tensor| -> Result<Vec<f64>> {
+            self.backend.symmetrize(x)?;
+            Ok(self.backend.download(x))
+        };
+        let mut layers = Vec::with_capacity(self.specs.len());
+        for (i, s) in self.s.iter_mut().enumerate() {
+            let a = self.a.get_mut(&i).map(&mut read).transpose()?.unwrap_or_default();
+            layers.push(LayerCovariance { a, s: read(s)?, rows: self.rows[i] });
+        }
+        Ok(Covariances { layers, examples: self.examples })
+    }
+}
+
+impl<B: Folds> Tap<B> for CovarianceTap<'_, B> {
+    fn layer(&mut self, io: LayerIo<'_, B>) -> std::result::Result<(), ModelError> {
+        let i = io.layer.0;
+        let (gathered_dout, gathered_input);
+        let (mut dout, mut input) = (io.dout, io.input);
+        if let LossRows::Some(rows) = io.loss_rows {
+            gathered_dout = self.backend.gather_rows(dout, rows)?;
+            dout = &gathered_dout;
+            if self.a.contains_key(&i) {
+                gathered_input = self.backend.gather_rows(input, rows)?;
+                input = &gathered_input;
+            }
+        }
+        self.backend.syrk_accumulate(dout, &mut self.s[i])?;
+        if let Some(a) = self.a.get_mut(&i) {
+            self.backend.syrk_accumulate(input, a)?;
+        }
+        self.rows[i] += self.backend.shape(dout).rows as u64;
+        Ok(())
+    }
+
+    fn end_batch(&mut self, examples: &[etymon_data::ExampleIndex]) -> std::result::Result<(), ModelError> {
+        self.examples += examples.len() as u64;
+        Ok(())
+    }
+}

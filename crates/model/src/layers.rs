@@ -1,0 +1,95 @@
+//! Linear layers, their names, and the choice of those that attribution taps.
+
+use std::collections::BTreeMap;
+
+use regex::Regex;
+
+use crate::params::ParamId;
+use crate::{ModelError, Result};
+
+/// Position of a tapped layer in forward order; the order on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LayerId(pub usize);
+
+/// A layer that a tap sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LayerSpec {
+    /// Name in the files, without `.weight`: `transformer.h.0.attn.c_attn`.
+    pub name: String,
+    /// Width of ā: the layer's inputs, and one more with a bias.
+    pub d_in: usize,
+    /// Width of Ds.
+    pub d_out: usize,
+    /// Whether the last column of ā is the bias one.
+    pub bias: bool,
+    /// The first tapped layer that reads the same ā (itself, or q for k and v, gate for up): A is computed once.
+    pub input: LayerId,
+}
+
+/// What a linear layer is for; the default taps follow it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Attention or MLP: tapped unless a pattern says otherwise.
+    Body,
+    /// Vocabulary head of a language model: tapped only when a pattern names it.
+    Head,
+}
+
+/// A linear layer: weight `[d_out, d_in]`, bias `[1, d_out]`.
+#[derive(Clone, Debug)]
+pub(crate) struct Linear {
+    pub name: String,
+    pub weight: ParamId,
+    pub bias: Option<ParamId>,
+    pub d_in: usize,
+    pub d_out: usize,
+    pub role: Role,
+    /// Weight of the first layer that reads the same input.
+    pub input: ParamId,
+    /// Its id when it is tapped.
+    pub tap: Option<LayerId>,
+}
+
+impl Linear {
+    /// The same layer, said to read the same input as `first`.
+    pub fn sharing_input_of(self, first: &Self) -> Self {
+        Self { input: first.input, ..self }
+    }
+
+    fn spec(&self, input: LayerId) -> LayerSpec {
+        let bias = self.bias.is_some();
+        LayerSpec { name: self.name.clone(), d_in: self.d_in + usize::from(bias), d_out: self.d_out, bias, input }
+    }
+}
+
+/// Gives ids to the layers that `pattern` selects, in forward order, and returns their specs.
+pub(crate) fn select<'a>(
+    pattern: Option<&str>,
+    layers: impl Iterator<Item = &'a mut Linear>,
+) -> Result<Vec<LayerSpec>> {
+    let regex = pattern
+        .map(|p| Regex::new(p).map_err(|source| ModelError::Pattern { pattern: p.to_owned(), source }))
+        .transpose()?;
+    let (mut specs, mut names, mut inputs) = (Vec::new(), Vec::new(), BTreeMap::new());
+    for layer in layers {
+        let chosen = match &regex {
+            Some(regex) => regex.is_match(&layer.name),
+            None => layer.role == Role::Body,
+        };
+        let id = LayerId(specs.len());
+        layer.tap = chosen.then_some(id);
+        if chosen {
+            let first = *inputs.entry((layer.input, layer.bias.is_some())).or_insert(id);
+            specs.push(layer.spec(first));
+        }
+        names.push(layer.name.clone());
+    }
+    if specs.is_empty() {
+        names.truncate(12);
+        return Err(ModelError::NoLayers {
+            pattern: pattern.unwrap_or_default().to_owned(),
+            layers: names.join(", ") + ", …",
+        });
+    }
+    Ok(specs)
+}

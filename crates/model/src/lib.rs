@@ -1,0 +1,30 @@
+//! Models with explicit forward and backward.
+//!
+//! A [`Model`] is read from a Hugging Face folder or a GGUF file ([`load`]), or started at random. One
+//! [`run`](Model::run) over a stacked batch computes an [`Objective`] for each example and hands a [`Consumer`] either
+//! ā and Ds of the tapped layers or the gradients of all parameters.
+
+mod blueprint;
+mod config;
+mod decoder;
+mod error;
+mod folder;
+pub mod gguf;
+mod head;
+mod layers;
+mod mlp;
+mod model;
+mod objective;
+mod params;
+mod rope;
+mod tap;
+
+pub use config::{DecoderConfig, Family, MlpConfig, MlpKind, ModelConfig, Norm, Positions, Residual, Task};
+pub use error::{ModelError, Result};
+pub use folder::{load, model_files, save, tokenizer_json};
+pub use layers::{LayerId, LayerSpec};
+pub use model::Model;
+pub use objective::{Measurement, Objective};
+pub use params::{Init, ParamId, ParamSpec, Params, Storage};
+pub use rope::Rope;
+pub use tap::{Consumer, LayerIo, LossRows, Tap};

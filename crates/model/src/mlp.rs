@@ -1,0 +1,126 @@
+//! The multi-layer perceptron: forward and backward.
+
+use etymon_tensor::{Backend, CrossEntropy, Label, Segment};
+
+use crate::Result;
+use crate::blueprint::Blueprint;
+use crate::config::MlpConfig;
+use crate::head::{self, HeadBatch};
+use crate::layers::Linear;
+use crate::params::{Init, Params, Storage};
+use crate::tap::{Consumer, LossRows, Rows};
+
+/// Linear layers with an activation between them.
+#[derive(Clone, Debug)]
+pub(crate) struct Mlp {
+    pub config: MlpConfig,
+    layers: Vec<Linear>,
+}
+
+/// What the rows of a batch are compared with.
+pub(crate) enum Goal<'a, B: Backend> {
+    /// One label per row.
+    Classes { labels: &'a [Label], kind: CrossEntropy },
+    /// `[n, d]` target values; the gradient and the values are multiplied by `sign`.
+    Values { target: &'a B::Tensor, sign: f64 },
+    /// Targets drawn around the prediction: `[n, d]` unit normal noise ε, target ŷ + ε.
+    Noise(&'a B::Tensor),
+}
+
+impl Mlp {
+    pub fn new(config: MlpConfig, plan: &mut Blueprint) -> Self {
+        let layers = config.sizes.windows(2).enumerate().map(|(i, w)| {
+            let init = Init::Uniform(1.0 / (w[0] as f64).sqrt());
+            plan.linear(format!("layers.{i}"), w[0], w[1], true, Storage::Matrix, init)
+        });
+        Self { layers: layers.collect(), config }
+    }
+
+    pub fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
+        self.layers.iter_mut()
+    }
+
+    /// Output of the last layer `[n, d_out]`.
+    pub fn output<B: Backend>(&self, backend: &B, params: &Params<B>, x: &B::Tensor) -> Result<B::Tensor> {
+        let (inputs, _) = self.forward(backend, params, x)?;
+        let (Some(last), Some(input)) = (self.layers.last(), inputs.last()) else { return Ok(x.clone()) };
+        linear(backend, params, last, input)
+    }
+
+    /// Inputs of every layer, and the pre-activations between them.
+    fn forward<B: Backend>(
+        &self,
+        backend: &B,
+        params: &Params<B>,
+        x: &B::Tensor,
+    ) -> Result<(Vec<B::Tensor>, Vec<B::Tensor>)> {
+        let (mut inputs, mut before) = (vec![x.clone()], Vec::new());
+        for (i, layer) in self.layers.iter().enumerate().take(self.layers.len() - 1) {
+            let pre = linear(backend, params, layer, &inputs[i])?;
+            inputs.push(backend.activation_forward(self.config.activation, &pre));
+            before.push(pre);
+        }
+        Ok((inputs, before))
+    }
+
+    /// The scalar of each row of x `[n, features]`, and everything that the consumer asks for.
+    pub fn run<B: Backend>(
+        &self,
+        backend: &B,
+        params: &Params<B>,
+        x: &B::Tensor,
+        goal: &Goal<'_, B>,
+        to: &mut Consumer<'_, B>,
+    ) -> Result<Vec<f64>> {
+        let (inputs, before) = self.forward(backend, params, x)?;
+        let n = backend.shape(x).rows;
+        let examples: Vec<Segment> = (0..n).map(|start| Segment { start, len: 1 }).collect();
+        let rows = Rows { segments: &examples, first_example: 0, loss_rows: LossRows::All };
+        let (Some(last), Some(input)) = (self.layers.last(), inputs.last()) else { return Ok(vec![0.0; n]) };
+        let (values, mut dx) = match goal {
+            Goal::Classes { labels, kind } => {
+                let at = HeadBatch { labels, loss_segments: &examples, kind: *kind };
+                head::run(backend, params, last, input, &at, to)?
+            }
+            Goal::Values { .. } | Goal::Noise(_) => {
+                let (values, dout) = error(backend, &linear(backend, params, last, input)?, goal)?;
+                to.linear(backend, last, input, &dout, rows)?;
+                (values, Some(backend.linear_backward(&dout, params.get(last.weight))?))
+            }
+        };
+        if !to.wants_backward() {
+            return Ok(values);
+        }
+        for (i, layer) in self.layers.iter().enumerate().take(self.layers.len() - 1).rev() {
+            let Some(dy) = dx.take() else { break };
+            let dpre = backend.activation_backward(self.config.activation, &dy, &before[i])?;
+            to.linear(backend, layer, &inputs[i], &dpre, rows)?;
+            if i > 0 {
+                dx = Some(backend.linear_backward(&dpre, params.get(layer.weight))?);
+            }
+        }
+        Ok(values)
+    }
+}
+
+fn linear<B: Backend>(backend: &B, params: &Params<B>, layer: &Linear, x: &B::Tensor) -> Result<B::Tensor> {
+    let bias = layer.bias.map(|id| params.get(id));
+    Ok(backend.linear_forward(x, params.get(layer.weight), bias)?)
+}
+
+/// ½‖target − ŷ‖² of each row and its gradient.
+fn error<B: Backend>(backend: &B, out: &B::Tensor, goal: &Goal<'_, B>) -> Result<(Vec<f64>, B::Tensor)> {
+    let (target, sign) = match goal {
+        Goal::Values { target, sign } => ((*target).clone(), *sign),
+        Goal::Noise(noise) => {
+            let mut drawn = (*noise).clone();
+            backend.axpy(1.0, out, &mut drawn)?;
+            (drawn, 1.0)
+        }
+        Goal::Classes { .. } => (out.clone(), 1.0),
+    };
+    let (mut values, mut dout) = backend.squared_error(out, &target)?;
+    values.iter_mut().for_each(|v| *v *= sign);
+    backend.scale(sign, &mut dout);
+    Ok((values, dout))
+}

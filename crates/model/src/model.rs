@@ -1,0 +1,363 @@
+//! A model: its description, its parameters, and one pass over a batch.
+
+use etymon_data::{Batch, Content, Example, Input, RowRange, Target};
+use etymon_tensor::{Backend, Host, Label, Segment, Shape};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::Value;
+
+use crate::blueprint::Blueprint;
+use crate::config::{ModelConfig, Task};
+use crate::decoder::{Decoder, Labelled, TokenRows};
+use crate::layers::{LayerSpec, Linear, select};
+use crate::mlp::{Goal, Mlp};
+use crate::objective::{Measurement, Objective, label_stream};
+use crate::params::{Init, ParamSpec, Params};
+use crate::tap::{Consumer, LossRows};
+use crate::{ModelError, Result};
+
+#[derive(Clone, Debug)]
+enum Arch {
+    Decoder(Decoder),
+    Mlp(Mlp),
+}
+
+/// A language model or an MLP on a backend, with the choice of its tapped layers.
+#[derive(Clone, Debug)]
+pub struct Model<B: Backend> {
+    backend: B,
+    json: Value,
+    config: ModelConfig,
+    arch: Arch,
+    specs: Vec<ParamSpec>,
+    params: Params<B>,
+    layers: Vec<LayerSpec>,
+}
+
+impl<B: Backend> Model<B> {
+    /// A new model from its `config.json`, started at random from the stream `init` of `seed`.
+    ///
+    /// # Errors
+    /// As [`ModelConfig::from_json`].
+    pub fn new(backend: B, json: Value, seed: u64) -> Result<Self> {
+        Self::with_params(backend, json, |index, spec| Ok(start(seed, index, spec)))
+    }
+
+    /// A model from its `config.json` and the numbers of each parameter, row major in the model's own layout.
+    pub(crate) fn with_params(
+        backend: B,
+        json: Value,
+        mut numbers: impl FnMut(usize, &ParamSpec) -> Result<Vec<f32>>,
+    ) -> Result<Self> {
+        let config = ModelConfig::from_json(&json)?;
+        let mut plan = Blueprint::default();
+        let mut arch = match &config {
+            ModelConfig::Decoder(c) => Arch::Decoder(Decoder::new(c.clone(), &mut plan)),
+            ModelConfig::Mlp(c) => Arch::Mlp(Mlp::new(c.clone(), &mut plan)),
+        };
+        let layers = select(None, arch.linears_mut())?;
+        let specs = plan.specs;
+        let tensors = specs
+            .iter()
+            .enumerate()
+            .map(|(i, spec)| Ok(backend.upload(spec.shape, &numbers(i, spec)?)?))
+            .collect::<Result<_>>()?;
+        Ok(Self { backend, json, config, arch, specs, params: Params::new(tensors), layers })
+    }
+
+    /// The same model on another backend, with the same tapped layers.
+    ///
+    /// # Errors
+    /// None beyond what the backend meets.
+    pub fn to_backend<C: Backend>(&self, backend: C) -> Result<Model<C>> {
+        let upload = |(spec, tensor): (&ParamSpec, &B::Tensor)| {
+            Ok(backend.upload(spec.shape, &self.backend.download::<f64>(tensor))?)
+        };
+        let tensors = self.specs.iter().zip(self.params.iter()).map(upload).collect::<Result<_>>()?;
+        Ok(Model {
+            params: Params::new(tensors),
+            backend,
+            json: self.json.clone(),
+            config: self.config.clone(),
+            arch: self.arch.clone(),
+            specs: self.specs.clone(),
+            layers: self.layers.clone(),
+        })
+    }
+
+    /// Chooses the tapped layers: those whose name the regular expression matches, or by default all linear layers of
+    /// attention and MLP, but not the vocabulary head.
+    ///
+    /// # Errors
+    /// A pattern that is no regular expression, or matches nothing.
+    pub fn select_layers(&mut self, pattern: Option<&str>) -> Result<()> {
+        self.layers = select(pattern, self.arch.linears_mut())?;
+        Ok(())
+    }
+
+    /// The tapped layers in forward order.
+    pub fn layers(&self) -> &[LayerSpec] {
+        &self.layers
+    }
+
+    /// The description.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// `config.json`.
+    pub fn json(&self) -> &Value {
+        &self.json
+    }
+
+    /// Where it lives.
+    pub fn backend(&self) -> &B {
+        &self.backend
+    }
+
+    /// Names and shapes of the parameters.
+    pub fn specs(&self) -> &[ParamSpec] {
+        &self.specs
+    }
+
+    /// The parameters, in the order of [`specs`](Self::specs).
+    pub fn params(&self) -> &Params<B> {
+        &self.params
+    }
+
+    /// The parameters, to change.
+    pub fn params_mut(&mut self) -> &mut Params<B> {
+        &mut self.params
+    }
+
+    /// Number of scalars in all parameters.
+    pub fn n_params(&self) -> usize {
+        self.specs.iter().map(|s| s.shape.len()).sum()
+    }
+
+    /// One pass: the objective of each example `[n_examples]`, and to the consumer what it asks for.
+    ///
+    /// # Errors
+    /// Data that the model does not take (kind, vocabulary, context, features, targets), and errors of the tap.
+    pub fn run(&self, batch: &Batch, objective: Objective, mut to: Consumer<'_, B>) -> Result<Vec<f64>> {
+        match (&self.arch, &batch.input) {
+            (Arch::Decoder(decoder), Input::Tokens { .. }) => self.run_tokens(decoder, batch, objective, &mut to),
+            (Arch::Mlp(mlp), Input::Features { .. }) => self.run_features(mlp, batch, objective, &mut to),
+            (Arch::Decoder(_), _) => Err(ModelError::BatchKind { expected: "tokens", got: "rows of features" }),
+            (Arch::Mlp(_), _) => Err(ModelError::BatchKind { expected: "rows of features", got: "tokens" }),
+        }
+    }
+
+    /// Whether the model takes this example; what [`run`](Self::run) would refuse, before any work.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn check(&self, example: &Example) -> Result<()> {
+        match (&self.config, &example.content) {
+            (ModelConfig::Decoder(c), Content::Tokens { ids, .. }) => {
+                check_tokens(&ids[..ids.len().saturating_sub(1)], c.vocab, c.context)?;
+                ids.iter().find(|&&id| id as usize >= c.vocab).map_or(Ok(()), |&id| {
+                    Err(ModelError::Vocabulary { id, vocab: c.vocab })
+                })
+            }
+            (ModelConfig::Mlp(c), Content::Features { values, target }) => {
+                let expected = c.sizes[0];
+                if values.len() != expected {
+                    return Err(ModelError::Features { expected, got: values.len() });
+                }
+                check_target(c.task, c.sizes[c.sizes.len() - 1], target)
+            }
+            (ModelConfig::Decoder(_), _) => {
+                Err(ModelError::BatchKind { expected: "tokens", got: "rows of features" })
+            }
+            (ModelConfig::Mlp(_), _) => Err(ModelError::BatchKind { expected: "rows of features", got: "tokens" }),
+        }
+    }
+
+    /// Logits `[ids.len(), vocab]`, row major: row t scores the token after ids `..=t`.
+    ///
+    /// # Errors
+    /// A model of feature rows, ids outside of the vocabulary, or more ids than the context.
+    pub fn logits<H: Host>(&self, ids: &[u32]) -> Result<Vec<H>> {
+        let rows: Vec<usize> = (0..ids.len()).collect();
+        self.logits_at(ids, &rows)
+    }
+
+    /// Logits at some rows only.
+    ///
+    /// # Errors
+    /// As [`logits`](Self::logits).
+    pub fn logits_at<H: Host>(&self, ids: &[u32], wanted: &[usize]) -> Result<Vec<H>> {
+        let Arch::Decoder(decoder) = &self.arch else {
+            return Err(ModelError::BatchKind { expected: "rows of features", got: "tokens" });
+        };
+        check_tokens(ids, decoder.config.vocab, decoder.config.context)?;
+        let positions: Vec<u32> = (0..ids.len() as u32).collect();
+        let segments = [Segment { start: 0, len: ids.len() }];
+        let rows = TokenRows { positions: &positions, segments: &segments, loss_rows: LossRows::All };
+        Ok(self.backend.download(&decoder.logits(&self.backend, &self.params, ids, &rows, wanted)?))
+    }
+
+    /// Outputs `[n, d_out]` of an MLP for feature rows `[n, features]`, row major.
+    ///
+    /// # Errors
+    /// A language model, or rows of the wrong width.
+    pub fn outputs<H: Host>(&self, n: usize, features: &[f32]) -> Result<Vec<H>> {
+        let Arch::Mlp(mlp) = &self.arch else {
+            return Err(ModelError::BatchKind { expected: "tokens", got: "rows of features" });
+        };
+        let x = self.backend.upload(Shape::new(n, mlp.config.sizes[0]), features)?;
+        Ok(self.backend.download(&mlp.output(&self.backend, &self.params, &x)?))
+    }
+
+    fn run_tokens(
+        &self,
+        decoder: &Decoder,
+        batch: &Batch,
+        objective: Objective,
+        to: &mut Consumer<'_, B>,
+    ) -> Result<Vec<f64>> {
+        let Input::Tokens { ids, positions, segments, loss_rows, labels, loss_segments } = &batch.input else {
+            return Err(ModelError::BatchKind { expected: "tokens", got: "rows of features" });
+        };
+        for segment in segments {
+            check_tokens(&ids[segment.range()], decoder.config.vocab, decoder.config.context)?;
+        }
+        let (segments, loss_segments) = (convert(segments), convert(loss_segments));
+        let label_of = |example: usize| {
+            let index = batch.indices[example];
+            loss_segments[example].range().map(move |r| (index, r))
+        };
+        let drawn: Vec<Label> = (0..batch.n_examples())
+            .flat_map(label_of)
+            .map(|(index, r)| objective.label(labels[r], index, positions[loss_rows[r] as usize]))
+            .collect();
+        let rows: Vec<usize> = loss_rows.iter().map(|&r| r as usize).collect();
+        let loss_rows = if rows.len() == ids.len() { LossRows::All } else { LossRows::Some(&rows) };
+        let labelled = Labelled {
+            ids,
+            rows: TokenRows { positions, segments: &segments, loss_rows },
+            labels: &drawn,
+            loss_segments: &loss_segments,
+            kind: objective.cross_entropy(),
+        };
+        let values = decoder.run(&self.backend, &self.params, &labelled, to)?;
+        self.end_batch(batch, to)?;
+        Ok(loss_segments.iter().map(|s| values[s.range()].iter().sum()).collect())
+    }
+
+    fn run_features(
+        &self,
+        mlp: &Mlp,
+        batch: &Batch,
+        objective: Objective,
+        to: &mut Consumer<'_, B>,
+    ) -> Result<Vec<f64>> {
+        let Input::Features { values, n_features, targets } = &batch.input else {
+            return Err(ModelError::BatchKind { expected: "rows of features", got: "tokens" });
+        };
+        let (task, sizes) = (mlp.config.task, &mlp.config.sizes);
+        if *n_features != sizes[0] {
+            return Err(ModelError::Features { expected: sizes[0], got: *n_features });
+        }
+        let d_out = sizes[sizes.len() - 1];
+        targets.iter().try_for_each(|t| check_target(task, d_out, t))?;
+        let x = self.backend.upload(Shape::new(targets.len(), *n_features), values)?;
+        let (labels, values): (Vec<Label>, B::Tensor);
+        let goal = match (task, objective) {
+            (Task::Classification, _) => {
+                let class = |t: &Target| if let Target::Class(c) = t { *c } else { 0 };
+                labels = targets.iter().zip(&batch.indices).map(|(t, &i)| objective.label(class(t), i, 0)).collect();
+                Goal::Classes { labels: &labels, kind: objective.cross_entropy() }
+            }
+            (Task::Regression, Objective::SampledLoss { seed }) => {
+                values = self.noise(seed, batch, d_out)?;
+                Goal::Noise(&values)
+            }
+            (Task::Regression, Objective::Measurement(Measurement::Margin)) => {
+                return Err(ModelError::Measurement { measurement: Measurement::Margin.name(), task: task.name() });
+            }
+            (Task::Regression, _) => {
+                let of = |t: &Target| if let Target::Values(v) = t { v.clone() } else { vec![] };
+                let flat: Vec<f32> = targets.iter().flat_map(of).collect();
+                values = self.backend.upload(Shape::new(targets.len(), d_out), &flat)?;
+                let sign = if objective == Objective::TrainLoss { 1.0 } else { -1.0 };
+                Goal::Values { target: &values, sign }
+            }
+        };
+        let values = mlp.run(&self.backend, &self.params, &x, &goal, to)?;
+        self.end_batch(batch, to)?;
+        Ok(values)
+    }
+
+    /// Unit normal noise `[n, d_out]` by the stream `labels`.
+    fn noise(&self, seed: u64, batch: &Batch, d_out: usize) -> Result<B::Tensor> {
+        let mut noise = Vec::with_capacity(batch.n_examples() * d_out);
+        for &index in &batch.indices {
+            let mut rng = label_stream(seed, index, 0);
+            noise.extend((0..d_out).map(|_| normal(&mut rng)));
+        }
+        Ok(self.backend.upload(Shape::new(batch.n_examples(), d_out), &noise)?)
+    }
+
+    fn end_batch(&self, batch: &Batch, to: &mut Consumer<'_, B>) -> Result<()> {
+        if let Consumer::Tap(tap) = to { tap.end_batch(&batch.indices) } else { Ok(()) }
+    }
+}
+
+impl Arch {
+    fn linears_mut(&mut self) -> Box<dyn Iterator<Item = &mut Linear> + '_> {
+        match self {
+            Self::Decoder(decoder) => Box::new(decoder.linears_mut()),
+            Self::Mlp(mlp) => Box::new(mlp.linears_mut()),
+        }
+    }
+}
+
+fn convert(ranges: &[RowRange]) -> Vec<Segment> {
+    ranges.iter().map(|r| Segment { start: r.start, len: r.len }).collect()
+}
+
+fn check_tokens(inputs: &[u32], vocab: usize, context: usize) -> Result<()> {
+    if inputs.len() > context {
+        return Err(ModelError::TooLong { len: inputs.len(), context });
+    }
+    match inputs.iter().find(|&&id| id as usize >= vocab) {
+        Some(&id) => Err(ModelError::Vocabulary { id, vocab }),
+        None => Ok(()),
+    }
+}
+
+fn check_target(task: Task, d_out: usize, target: &Target) -> Result<()> {
+    let problem = match (task, target) {
+        (Task::Classification, Target::Class(c)) if (*c as usize) < d_out => return Ok(()),
+        (Task::Regression, Target::Values(v)) if v.len() == d_out => return Ok(()),
+        (Task::Classification, Target::Class(c)) => format!("label {c} is outside of its {d_out} classes"),
+        (Task::Classification, Target::Values(_)) => "the row has a target value, not a class label".to_owned(),
+        (Task::Regression, Target::Class(_)) => "the row has a class label, not a target value".to_owned(),
+        (Task::Regression, Target::Values(v)) => format!("the row has {} target values, not {d_out}", v.len()),
+    };
+    Err(ModelError::Target { task: task.name(), problem })
+}
+
+/// The start of one parameter: stream `init`, one substream per parameter.
+fn start(seed: u64, index: usize, spec: &ParamSpec) -> Vec<f32> {
+    let mut key = [0u8; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    key[8..12].copy_from_slice(b"init");
+    let mut rng = ChaCha8Rng::from_seed(key);
+    rng.set_stream(index as u64);
+    let n = spec.shape.len();
+    match spec.init {
+        Init::Zeros => vec![0.0; n],
+        Init::Ones => vec![1.0; n],
+        Init::Normal(std) => (0..n).map(|_| (std * normal(&mut rng)) as f32).collect(),
+        Init::Uniform(k) => (0..n).map(|_| (k * (2.0 * rng.random::<f64>() - 1.0)) as f32).collect(),
+    }
+}
+
+/// A unit normal number by Box and Muller.
+fn normal(rng: &mut impl rand::Rng) -> f64 {
+    let (u, v): (f64, f64) = (rng.random(), rng.random());
+    (-2.0 * (1.0 - u).ln()).sqrt() * (std::f64::consts::TAU * v).cos()
+}

@@ -1,0 +1,344 @@
+//! The CPU backend. One file per family of operations; the trait's methods delegate to them.
+
+mod activation;
+mod attention;
+mod check;
+mod elementwise;
+mod examples;
+mod folds;
+mod gemm;
+mod loss;
+mod matrix;
+mod movement;
+mod norm;
+mod optimizer;
+mod parallel;
+mod pool;
+mod reduce;
+mod rotary;
+mod scalar;
+
+pub use matrix::Matrix;
+pub use scalar::Scalar;
+
+use crate::{
+    Accumulate, Activation, Attention, Backend, CrossEntropy, Folds, Host, Label, Result, RotaryStyle, Segment, Shape,
+    Transpose,
+};
+use std::marker::PhantomData;
+
+/// The CPU backend over numbers of type `T`: vector code chosen at run time, threads of the current rayon pool.
+/// Results do not depend on the number of threads.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cpu<T>(PhantomData<fn() -> T>);
+
+impl<T: Scalar> Cpu<T> {
+    /// The backend; it has no state.
+    pub const fn new() -> Self {
+        Self(PhantomData)
+    }
+
+    /// Frees the memory of dropped matrices, which is kept for the next ones: at most what was once in use at a time.
+    pub fn release_memory(&self) {
+        pool::trim::<T>();
+    }
+}
+
+impl<T: Scalar> Backend for Cpu<T> {
+    type Tensor = Matrix<T>;
+
+    fn shape(&self, x: &Matrix<T>) -> Shape {
+        x.shape()
+    }
+
+    fn zeros(&self, shape: Shape) -> Matrix<T> {
+        Matrix::zeros(shape)
+    }
+
+    fn upload<H: Host>(&self, shape: Shape, data: &[H]) -> Result<Matrix<T>> {
+        movement::upload(shape, data)
+    }
+
+    fn download<H: Host>(&self, x: &Matrix<T>) -> Vec<H> {
+        movement::download(x)
+    }
+
+    fn gather_rows(&self, x: &Matrix<T>, ids: &[usize]) -> Result<Matrix<T>> {
+        movement::gather_rows(x, ids)
+    }
+
+    fn scatter_rows(&self, x: &Matrix<T>, ids: &[usize], rows: usize) -> Result<Matrix<T>> {
+        movement::scatter_rows(x, ids, rows)
+    }
+
+    fn slice_rows(&self, x: &Matrix<T>, start: usize, len: usize) -> Result<Matrix<T>> {
+        movement::slice_rows(x, start, len)
+    }
+
+    fn write_rows(&self, dst: &mut Matrix<T>, start: usize, src: &Matrix<T>) -> Result<()> {
+        movement::write_rows(dst, start, src)
+    }
+
+    fn reshape(&self, x: Matrix<T>, shape: Shape) -> Result<Matrix<T>> {
+        movement::reshape(x, shape)
+    }
+
+    fn slice_cols(&self, x: &Matrix<T>, start: usize, len: usize) -> Result<Matrix<T>> {
+        movement::slice_cols(x, start, len)
+    }
+
+    fn concat_cols(&self, parts: &[&Matrix<T>]) -> Result<Matrix<T>> {
+        movement::concat_cols(parts)
+    }
+
+    fn append_ones(&self, x: &Matrix<T>) -> Matrix<T> {
+        movement::append_ones(x)
+    }
+
+    fn axpy(&self, alpha: f64, x: &Matrix<T>, y: &mut Matrix<T>) -> Result<()> {
+        elementwise::axpy(alpha, x, y)
+    }
+
+    fn scale(&self, alpha: f64, x: &mut Matrix<T>) {
+        elementwise::scale(alpha, x)
+    }
+
+    fn multiply(&self, x: &Matrix<T>, y: &Matrix<T>) -> Result<Matrix<T>> {
+        elementwise::multiply(x, y)
+    }
+
+    fn divide_shifted(&self, x: &Matrix<T>, y: &Matrix<T>, shift: f64) -> Result<Matrix<T>> {
+        elementwise::divide_shifted(x, y, shift)
+    }
+
+    fn dot(&self, x: &Matrix<T>, y: &Matrix<T>) -> Result<f64> {
+        reduce::dot(x, y)
+    }
+
+    fn matmul_into(
+        &self,
+        alpha: f64,
+        a: &Matrix<T>,
+        ta: Transpose,
+        b: &Matrix<T>,
+        tb: Transpose,
+        accumulate: Accumulate,
+        out: &mut Matrix<T>,
+    ) -> Result<()> {
+        gemm::matmul_into(alpha, a, ta, b, tb, accumulate, out)
+    }
+
+    fn matmul(&self, a: &Matrix<T>, ta: Transpose, b: &Matrix<T>, tb: Transpose) -> Result<Matrix<T>> {
+        gemm::matmul(a, ta, b, tb)
+    }
+
+    fn add_column_sums(&self, x: &Matrix<T>, out: &mut Matrix<T>) -> Result<()> {
+        reduce::add_column_sums(x, out)
+    }
+
+    fn row_sums(&self, x: &Matrix<T>) -> Vec<f64> {
+        reduce::row_sums(x)
+    }
+
+    fn linear_forward(&self, x: &Matrix<T>, weight: &Matrix<T>, bias: Option<&Matrix<T>>) -> Result<Matrix<T>> {
+        gemm::linear_forward(x, weight, bias)
+    }
+
+    fn linear_backward(&self, dy: &Matrix<T>, weight: &Matrix<T>) -> Result<Matrix<T>> {
+        gemm::linear_backward(dy, weight)
+    }
+
+    fn embedding_forward(&self, table: &Matrix<T>, ids: &[u32]) -> Result<Matrix<T>> {
+        movement::embedding_forward(table, ids)
+    }
+
+    fn embedding_backward(&self, dy: &Matrix<T>, ids: &[u32], dtable: &mut Matrix<T>) -> Result<()> {
+        movement::embedding_backward(dy, ids, dtable)
+    }
+
+    fn layer_norm_forward(&self, x: &Matrix<T>, gain: &Matrix<T>, shift: &Matrix<T>, eps: f64) -> Result<Matrix<T>> {
+        norm::layer_norm_forward(x, gain, shift, eps)
+    }
+
+    fn layer_norm_backward(
+        &self,
+        dy: &Matrix<T>,
+        x: &Matrix<T>,
+        gain: &Matrix<T>,
+        eps: f64,
+        dparams: Option<(&mut Matrix<T>, &mut Matrix<T>)>,
+    ) -> Result<Matrix<T>> {
+        norm::layer_norm_backward(dy, x, gain, eps, dparams)
+    }
+
+    fn rms_norm_forward(&self, x: &Matrix<T>, gain: &Matrix<T>, eps: f64) -> Result<Matrix<T>> {
+        norm::rms_norm_forward(x, gain, eps)
+    }
+
+    fn rms_norm_backward(
+        &self,
+        dy: &Matrix<T>,
+        x: &Matrix<T>,
+        gain: &Matrix<T>,
+        eps: f64,
+        dgain: Option<&mut Matrix<T>>,
+    ) -> Result<Matrix<T>> {
+        norm::rms_norm_backward(dy, x, gain, eps, dgain)
+    }
+
+    fn activation_forward(&self, kind: Activation, x: &Matrix<T>) -> Matrix<T> {
+        activation::forward(kind, x)
+    }
+
+    fn activation_backward(&self, kind: Activation, dy: &Matrix<T>, x: &Matrix<T>) -> Result<Matrix<T>> {
+        activation::backward(kind, dy, x)
+    }
+
+    fn gated_forward(&self, kind: Activation, gate: &Matrix<T>, up: &Matrix<T>) -> Result<Matrix<T>> {
+        activation::gated_forward(kind, gate, up)
+    }
+
+    fn gated_backward(
+        &self,
+        kind: Activation,
+        dy: &Matrix<T>,
+        gate: &Matrix<T>,
+        up: &Matrix<T>,
+    ) -> Result<(Matrix<T>, Matrix<T>)> {
+        activation::gated_backward(kind, dy, gate, up)
+    }
+
+    fn rotary(
+        &self,
+        x: &mut Matrix<T>,
+        head_dim: usize,
+        positions: &[u32],
+        frequencies: &[f64],
+        style: RotaryStyle,
+        inverse: bool,
+    ) -> Result<()> {
+        rotary::rotary(x, head_dim, positions, frequencies, style, inverse)
+    }
+
+    fn attention_forward(
+        &self,
+        spec: &Attention,
+        q: &Matrix<T>,
+        k: &Matrix<T>,
+        v: &Matrix<T>,
+        segments: &[Segment],
+    ) -> Result<Matrix<T>> {
+        attention::forward(spec, q, k, v, segments)
+    }
+
+    fn attention_backward(
+        &self,
+        spec: &Attention,
+        dy: &Matrix<T>,
+        q: &Matrix<T>,
+        k: &Matrix<T>,
+        v: &Matrix<T>,
+        segments: &[Segment],
+    ) -> Result<(Matrix<T>, Matrix<T>, Matrix<T>)> {
+        attention::backward(spec, dy, q, k, v, segments)
+    }
+
+    fn cross_entropy(&self, kind: CrossEntropy, logits: &mut Matrix<T>, labels: &[Label]) -> Result<Vec<f64>> {
+        loss::cross_entropy(kind, logits, labels)
+    }
+
+    fn squared_error(&self, x: &Matrix<T>, target: &Matrix<T>) -> Result<(Vec<f64>, Matrix<T>)> {
+        loss::squared_error(x, target)
+    }
+
+    fn adamw_update(
+        &self,
+        param: &mut Matrix<T>,
+        grad: &Matrix<T>,
+        m: &mut Matrix<T>,
+        v: &mut Matrix<T>,
+        lr: f64,
+        beta1: f64,
+        beta2: f64,
+        eps: f64,
+        weight_decay: f64,
+        step: u64,
+    ) -> Result<()> {
+        optimizer::adamw_update(param, grad, m, v, lr, beta1, beta2, eps, weight_decay, step)
+    }
+
+    fn sgd_update(
+        &self,
+        param: &mut Matrix<T>,
+        grad: &Matrix<T>,
+        velocity: &mut Matrix<T>,
+        lr: f64,
+        momentum: f64,
+        weight_decay: f64,
+    ) -> Result<()> {
+        optimizer::sgd_update(param, grad, velocity, lr, momentum, weight_decay)
+    }
+}
+
+impl<T: Scalar> Folds for Cpu<T> {
+    fn syrk_accumulate(&self, x: &Matrix<T>, acc: &mut Matrix<T>) -> Result<()> {
+        folds::syrk_accumulate(x, acc)
+    }
+
+    fn symmetrize(&self, acc: &mut Matrix<T>) -> Result<()> {
+        folds::symmetrize(acc)
+    }
+
+    fn example_gradients(&self, dout: &Matrix<T>, input: &Matrix<T>, segments: &[Segment]) -> Result<Matrix<T>> {
+        examples::example_gradients(dout, input, segments)
+    }
+
+    fn square_accumulate(
+        &self,
+        dout: &Matrix<T>,
+        input: &Matrix<T>,
+        segments: &[Segment],
+        acc: &mut Matrix<T>,
+    ) -> Result<()> {
+        examples::square_accumulate(dout, input, segments, acc)
+    }
+
+    fn weighted_squares(
+        &self,
+        dout: &Matrix<T>,
+        input: &Matrix<T>,
+        segments: &[Segment],
+        weight: &Matrix<T>,
+    ) -> Result<Vec<f64>> {
+        examples::weighted_squares(dout, input, segments, weight)
+    }
+
+    fn example_dots(
+        &self,
+        dout: &Matrix<T>,
+        input: &Matrix<T>,
+        segments: &[Segment],
+        queries: &Matrix<T>,
+    ) -> Result<Matrix<T>> {
+        examples::example_dots(dout, input, segments, queries)
+    }
+
+    fn token_dots(&self, dout: &Matrix<T>, input: &Matrix<T>, query: &Matrix<T>) -> Result<Matrix<T>> {
+        folds::token_dots(dout, input, query)
+    }
+
+    fn low_rank_token_dots(
+        &self,
+        dout: &Matrix<T>,
+        input: &Matrix<T>,
+        u: &Matrix<T>,
+        v: &Matrix<T>,
+        rank: usize,
+    ) -> Result<Matrix<T>> {
+        folds::low_rank_token_dots(dout, input, u, v, rank)
+    }
+
+    fn segment_sums(&self, x: &Matrix<T>, segments: &[Segment]) -> Result<Matrix<T>> {
+        folds::segment_sums(x, segments)
+    }
+}

@@ -1,0 +1,162 @@
+//! Shapes, segments and the choices that operations take.
+
+/// `[rows, cols]` of a matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Number of rows.
+    pub rows: usize,
+    /// Number of columns; consecutive in memory.
+    pub cols: usize,
+}
+
+impl Shape {
+    /// A shape from rows and columns.
+    pub const fn new(rows: usize, cols: usize) -> Self {
+        Self { rows, cols }
+    }
+
+    /// Number of elements.
+    pub const fn len(self) -> usize {
+        self.rows * self.cols
+    }
+
+    /// Whether the matrix has no element.
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl std::fmt::Display for Shape {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "[{}, {}]", self.rows, self.cols)
+    }
+}
+
+/// The rows of one sequence in a stacked batch. Rows in no segment are padding: attention neither reads them nor gives
+/// them anything but zeros.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// First row.
+    pub start: usize,
+    /// Number of rows.
+    pub len: usize,
+}
+
+impl Segment {
+    /// The rows as a range.
+    pub const fn range(self) -> std::ops::Range<usize> {
+        self.start..self.start + self.len
+    }
+}
+
+/// How an operand enters a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transpose {
+    /// As stored.
+    No,
+    /// Transposed (a view, never a copy).
+    Yes,
+}
+
+/// What happens to the old value of an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Accumulate {
+    /// The output is overwritten.
+    Replace,
+    /// The result is added to the output.
+    Add,
+}
+
+/// Elementwise activations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// x Φ(x), Φ by the tanh approximation (GPT-2's `gelu_new`).
+    GeluTanh,
+    /// x Φ(x), exact.
+    GeluErf,
+    /// x σ(x).
+    Silu,
+    /// max(x, 0); the derivative at 0 is 0.
+    Relu,
+    /// tanh x.
+    Tanh,
+    /// x.
+    Identity,
+}
+
+/// Which dimensions a rotary embedding pairs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RotaryStyle {
+    /// (i, i + n/2) within the rotated part: GPT-NeoX, Llama in Hugging Face order.
+    Halves,
+    /// (2i, 2i + 1): the original order, llama.cpp.
+    Interleaved,
+}
+
+/// Shape and masking of one multi-head attention. Queries are `[rows, heads · head_dim]`, keys and values
+/// `[rows, kv_heads · head_dim]`; head h reads kv head h / (heads / kv_heads).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Attention {
+    /// Query heads.
+    pub heads: usize,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Position t sees only positions up to t of its segment.
+    pub causal: bool,
+    /// Position t sees only the last `window` positions (itself included); needs `causal`.
+    pub window: Option<usize>,
+    /// Factor on the scores, most often 1/√head_dim.
+    pub scale: f64,
+}
+
+/// The label of one row for softmax cross entropy.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Label {
+    /// A given class.
+    Class(u32),
+    /// A class drawn from the model's own distribution by inversion; the number is uniform on [0, 1).
+    Draw(f64),
+}
+
+/// The scalar that softmax cross entropy computes for each row, and differentiates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CrossEntropy {
+    /// −log p(label).
+    Loss,
+    /// +log p(label).
+    LogLikelihood,
+    /// log p(label) − log(1 − p(label)), the margin of TRAK (Park et al. 2023).
+    Margin,
+}
+
+/// A number type that a backend reads from or writes to the host.
+pub trait Host: Copy + Send + Sync + 'static {
+    /// Widens (exact for f32).
+    fn to_f64(self) -> f64;
+    /// Rounds to nearest.
+    fn of_f64(x: f64) -> Self;
+}
+
+impl Host for f32 {
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        f64::from(self)
+    }
+    #[inline(always)]
+    fn of_f64(x: f64) -> Self {
+        x as f32
+    }
+}
+
+impl Host for f64 {
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        self
+    }
+    #[inline(always)]
+    fn of_f64(x: f64) -> Self {
+        x
+    }
+}

@@ -1,0 +1,54 @@
+//! A whole job: read, train or resume, write.
+
+use etymon_store::{Opened, Overwrite, RunFolder};
+use etymon_tensor::Backend;
+
+use crate::Result;
+use crate::checkpoint::latest_checkpoint;
+use crate::job::Job;
+use crate::observer::Observer;
+use crate::output::Output;
+use crate::trainer::{End, Trainer};
+
+/// What became of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The model is trained.
+    Finished,
+    /// The observer stopped it; the same job again goes on.
+    Stopped,
+    /// It was trained before.
+    AlreadyComplete,
+}
+
+/// Trains as a job says. In a folder where the same job was interrupted it goes on from the last checkpoint.
+///
+/// # Errors
+/// Inputs that cannot be read or do not fit together, a folder with another run, divergence, a full disk.
+pub fn train<B: Backend>(backend: B, job: &Job, overwrite: Overwrite, observer: &mut dyn Observer) -> Result<Outcome> {
+    // The inputs first: an error in them leaves no folder behind.
+    let spec = job.spec()?;
+    let loaded = job.load(backend)?;
+    let mut trainer = Trainer::new(loaded.model, loaded.train, loaded.watched, loaded.plan)?;
+    let run = match RunFolder::open_or_create(&job.out, spec, overwrite)? {
+        Opened::AlreadyComplete(_) => return Ok(Outcome::AlreadyComplete),
+        Opened::Created(run) => run,
+        Opened::Resumed(run) => {
+            if let Some(checkpoint) = latest_checkpoint(run.path())? {
+                trainer.resume(&checkpoint)?;
+            }
+            run
+        }
+    };
+    let mut trainer = trainer.with_output(Output::new(run, &job.run, loaded.tokenizer_json));
+    Ok(trainer.run(observer)?.into())
+}
+
+impl From<End> for Outcome {
+    fn from(end: End) -> Self {
+        match end {
+            End::Finished => Self::Finished,
+            End::Stopped => Self::Stopped,
+        }
+    }
+}

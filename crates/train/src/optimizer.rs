@@ -1,0 +1,74 @@
+//! The optimizer's memory, and one update of all parameters.
+
+use etymon_model::{ParamSpec, Params};
+use etymon_tensor::Backend;
+
+use crate::Result;
+use crate::plan::{Decay, Optimizer, Plan};
+
+/// An optimizer with its moments.
+#[derive(Clone, Debug)]
+pub(crate) struct OptimizerState<B: Backend> {
+    optimizer: Optimizer,
+    /// Weight decay of each parameter.
+    decays: Vec<f64>,
+    /// Updates made.
+    pub updates: u64,
+    pub moments: Moments<B>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Moments<B: Backend> {
+    AdamW { m: Params<B>, v: Params<B> },
+    Sgd { velocity: Params<B> },
+}
+
+impl<B: Backend> Moments<B> {
+    /// Each set of moments with its name in files.
+    pub fn named(&self) -> Vec<(&'static str, &Params<B>)> {
+        match self {
+            Self::AdamW { m, v } => vec![("m", m), ("v", v)],
+            Self::Sgd { velocity } => vec![("velocity", velocity)],
+        }
+    }
+
+    pub fn named_mut(&mut self) -> Vec<(&'static str, &mut Params<B>)> {
+        match self {
+            Self::AdamW { m, v } => vec![("m", m), ("v", v)],
+            Self::Sgd { velocity } => vec![("velocity", velocity)],
+        }
+    }
+}
+
+impl<B: Backend> OptimizerState<B> {
+    pub fn new(backend: &B, params: &Params<B>, specs: &[ParamSpec], plan: &Plan) -> Self {
+        let decays = |spec: &ParamSpec| if plan.decay == Decay::All || spec.decay { plan.weight_decay } else { 0.0 };
+        let zeros = || params.zeros_like(backend);
+        let moments = match plan.optimizer {
+            Optimizer::AdamW { .. } => Moments::AdamW { m: zeros(), v: zeros() },
+            Optimizer::Sgd { .. } => Moments::Sgd { velocity: zeros() },
+        };
+        Self { optimizer: plan.optimizer, decays: specs.iter().map(decays).collect(), updates: 0, moments }
+    }
+
+    /// One update of `params` by their gradients `grads`, at learning rate `lr`.
+    pub fn update(&mut self, backend: &B, params: &mut Params<B>, grads: &Params<B>, lr: f64) -> Result<()> {
+        self.updates += 1;
+        let parameters = params.iter_mut().zip(grads.iter()).zip(&self.decays);
+        match (&mut self.moments, self.optimizer) {
+            (Moments::AdamW { m, v }, Optimizer::AdamW { beta1, beta2, eps }) => {
+                for (((param, grad), &decay), (m, v)) in parameters.zip(m.iter_mut().zip(v.iter_mut())) {
+                    backend.adamw_update(param, grad, m, v, lr, beta1, beta2, eps, decay, self.updates)?;
+                }
+            }
+            (Moments::Sgd { velocity }, Optimizer::Sgd { momentum }) => {
+                for (((param, grad), &decay), velocity) in parameters.zip(velocity.iter_mut()) {
+                    backend.sgd_update(param, grad, velocity, lr, momentum, decay)?;
+                }
+            }
+            // `new` makes the moments of the optimizer.
+            _ => {}
+        }
+        Ok(())
+    }
+}
