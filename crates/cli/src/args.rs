@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use etymon_curvature::Damping;
 
@@ -25,6 +26,11 @@ Examples:
   etymon top S -k 10                                         ranked training texts
   etymon report S -o report.html                             the page to read them in";
 
+/// 1 or more.
+fn positive() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
+}
+
 /// Options of every command.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Global {
@@ -38,7 +44,7 @@ pub struct Global {
     #[arg(short, long, global = true, conflicts_with = "quiet")]
     pub verbose: bool,
     /// Threads [default: all cores]
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, value_name = "N", value_parser = positive())]
     pub threads: Option<usize>,
 }
 
@@ -121,7 +127,7 @@ pub enum OnBadRow {
 #[derive(Clone, Copy, Debug, Args)]
 pub struct BatchArgs {
     /// Tokens (or feature rows) per forward pass; results do not depend on it
-    #[arg(long, value_name = "N", default_value_t = 2048)]
+    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = positive())]
     pub batch_rows: usize,
 }
 
@@ -239,7 +245,7 @@ pub struct ScoreArgs {
     #[arg(long, value_enum, default_value_t = MeasurementArg::LogLikelihood)]
     pub measurement: MeasurementArg,
     /// Keep preconditioned query gradients at this rank (32 is a good choice for large models) [default: full]
-    #[arg(long, value_name = "R")]
+    #[arg(long, value_name = "R", value_parser = positive())]
     pub rank: Option<usize>,
     /// Also write scores per layer (layers-*.parquet)
     #[arg(long)]

@@ -22,6 +22,8 @@ pub enum CliError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
+    Tensor(#[from] etymon_tensor::TensorError),
+    #[error(transparent)]
     Train(#[from] TrainError),
     #[error(transparent)]
     Viewer(#[from] ViewerError),

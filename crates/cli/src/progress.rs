@@ -96,16 +96,6 @@ impl Task {
         self.bar.inc(rows);
     }
 
-    /// Sets the position.
-    pub fn set(&self, position: u64, tokens: u64) {
-        {
-            let mut state = lock(&self.state);
-            state.0 = position;
-            state.1 = tokens;
-        }
-        self.bar.set_position(position);
-    }
-
     /// A word behind the name, such as a loss.
     pub fn detail(&mut self, text: String) {
         self.bar.set_message(format!("{} {text}", self.name));

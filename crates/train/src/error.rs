@@ -72,7 +72,7 @@ pub enum TrainError {
         /// Its id.
         id: String,
         /// Why.
-        source: etymon_model::ModelError,
+        source: Box<etymon_model::ModelError>,
     },
     /// The loss or the gradient is NaN or infinite.
     #[error(

@@ -254,7 +254,7 @@ impl<B: Backend> Trainer<B> {
 
 fn check<B: Backend>(model: &Model<B>, set: &'static str, examples: &[Example]) -> Result<()> {
     examples.iter().try_for_each(|example| {
-        let wrong = |source| TrainError::Example { set, id: example.id.clone(), source };
+        let wrong = |e| TrainError::Example { set, id: example.id.clone(), source: Box::new(e) };
         model.check(example).map_err(wrong)
     })
 }

@@ -1,4 +1,5 @@
 //! Run folders: checkpoints, logs, and going on after an interruption.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod common;
 

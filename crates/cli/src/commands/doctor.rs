@@ -20,6 +20,8 @@ const EXAMPLES: usize = 4;
 const GRADIENT_TOLERANCE: f64 = 1e-6;
 /// Most relative difference of losses in f32 when only the batch or the padding differs.
 const INVARIANCE_TOLERANCE: f64 = 1e-5;
+/// Tokens that a prompt is continued by.
+const CONTINUED: usize = 8;
 /// Step of the central difference, relative to the norm of the parameters' random direction.
 const STEP: f64 = 1e-5;
 
@@ -222,7 +224,8 @@ fn continuation(opened: &Opened, prompt: &str, findings: &mut Findings) -> Resul
     let Some(encoder) = &opened.encoder else { return Err(crate::error::CliError::NoTokenizer) };
     let mut ids = encoder.encode(prompt)?;
     let start = ids.len();
-    for _ in 0..8 {
+    let context = opened.model.config().context().unwrap_or(0);
+    while ids.len() < (start + CONTINUED).min(context) && start > 0 {
         let logits: Vec<f32> = opened.model.logits_at(&ids, &[ids.len() - 1])?;
         let best = logits.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(i, _)| i);
         ids.push(best as u32);

@@ -87,12 +87,13 @@ impl Job<'_> {
         let total = candidates.as_ref().map_or(self.counted.examples, |c| c.len() as u64);
         let parts = Parts { layers: args.per_layer, tokens: args.per_token == Some(PerToken::All) };
         let ids: Vec<String> = queries.values.iter().map(|v| v.id.clone()).collect();
+        let folder = run.path().to_owned();
         let mut tables = Tables::open(run, &ids, model.layers(), parts, self.opened.encoder.as_ref())?;
         let mut top = TopK::new(args.top, ids.len());
         let done = tables.rows_done();
         if done > 0 {
             self.context.reporter.say(format!("  resuming after {done} rows"));
-            replay(run.path(), self.examples(candidates.as_deref(), 0), &mut top)?;
+            replay(&folder, self.examples(candidates.as_deref(), 0), &mut top)?;
         }
         let mut task = Some(self.context.reporter.task("scores", total, done, "rows"));
         {
@@ -115,11 +116,12 @@ impl Job<'_> {
     fn self_influence(&self, run: &mut RunFolder, preconditioner: Preconditioner<'_>) -> Result<u64> {
         let ids = vec!["self".to_owned()];
         let model = &self.opened.model;
+        let folder = run.path().to_owned();
         let mut tables = Tables::open(run, &ids, model.layers(), Parts::default(), None)?;
         let mut top = TopK::new(self.args.top, 1);
         let done = tables.rows_done();
         if done > 0 {
-            replay(run.path(), self.examples(None, 0), &mut top)?;
+            replay(&folder, self.examples(None, 0), &mut top)?;
         }
         let task = self.context.reporter.task("self-influence", self.counted.examples, done, "rows");
         {

@@ -1,5 +1,6 @@
 //! Models, examples and comparisons that several tests use.
-#![allow(dead_code)]
+#![allow(dead_code, reason = "each test file uses a part")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 use etymon_data::{Content, Example, ExampleIndex, Target};
 use etymon_model::{DecoderConfig, Model};

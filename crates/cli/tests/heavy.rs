@@ -1,0 +1,38 @@
+//! Minutes long, or in need of a real model: `cargo xtask heavy`.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+fn etymon(args: &[&str]) -> (bool, Value) {
+    let out = Command::new(env!("CARGO_BIN_EXE_etymon")).args(args).arg("--json").output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout);
+    (out.status.success(), serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}")))
+}
+
+#[test]
+#[ignore = "takes minutes: the whole quickstart, twice"]
+fn the_quickstart_finds_nine_of_ten_facts_and_is_deterministic() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |name: &str| {
+        let out = folder.path().join(name).display().to_string();
+        let (passed, value) = etymon(&["quickstart", "--out", &out]);
+        assert!(passed, "{value}");
+        let hits = (value["fact_hits"].as_f64().unwrap(), value["fact_queries"].as_f64().unwrap());
+        assert!(hits.0 >= 0.9 * hits.1, "{value}");
+        std::fs::read(folder.path().join(name).join("scores/top.parquet")).unwrap()
+    };
+    assert!(run("first") == run("second"), "two runs gave different rankings");
+}
+
+#[test]
+#[ignore = "needs SmolLM2: set ETYMON_SMOLLM2_GGUF to the .gguf file"]
+fn smollm2_continues_a_prompt_and_passes_the_doctor() {
+    let Ok(path) = std::env::var("ETYMON_SMOLLM2_GGUF") else { return };
+    let (passed, value) =
+        etymon(&["doctor", "--model", &path, "--prompt", "The capital of France is", "--check-tokens", "6"]);
+    assert!(passed, "{value}");
+    let checks = value["checks"].as_array().unwrap();
+    let continued = checks.iter().find(|c| c["name"] == "continuation").unwrap();
+    assert!(continued["detail"].as_str().unwrap().contains("[ Paris"), "{continued}");
+}
