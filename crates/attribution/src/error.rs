@@ -32,10 +32,18 @@ pub enum AttributionError {
         /// Why.
         source: ModelError,
     },
-    /// A query whose measurement or gradient is not finite.
-    #[error("query `{id}`: its gradient holds NaN or infinite values; run `etymon doctor` on the model")]
+    /// A query whose measurement or preconditioned gradient is not finite.
+    #[error("query `{id}`: {what} is NaN or infinite; check the model with `etymon doctor`, and raise --damping")]
     NotFinite {
         /// Query.
+        id: String,
+        /// Its measurement, or its gradient at a layer.
+        what: String,
+    },
+    /// A train example whose score is not finite.
+    #[error("train example `{id}`: its score is NaN or infinite; check the model with `etymon doctor`")]
+    ScoreNotFinite {
+        /// Example.
         id: String,
     },
     /// One train example that the model does not take.

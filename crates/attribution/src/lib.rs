@@ -13,7 +13,7 @@ mod sink;
 mod top;
 
 pub use error::{AttributionError, Result};
-pub use low_rank::truncated_svd;
+pub use low_rank::{LowRank, truncated_svd};
 pub use queries::{LayerQueries, Queries, QueryValue, Rank};
 pub use score::{Parts, score, score_batch};
 pub use self_influence::self_influence;

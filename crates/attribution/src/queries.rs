@@ -71,7 +71,7 @@ impl<B: Folds> Queries<B> {
         }
         let (backend, specs) = (model.backend(), model.layers());
         let layers = specs.iter().map(|spec| empty(backend, spec, queries.len(), rank)).collect();
-        let mut tap = QueryTap { backend, specs, preconditioner, layers, first_query: 0 };
+        let mut tap = QueryTap { backend, specs, queries, preconditioner, layers, first_query: 0 };
         let objective = Objective::Measurement(measurement);
         let mut measured = Vec::with_capacity(queries.len());
         for group in Batches::new(queries.iter().cloned().map(Ok), limits) {
@@ -83,9 +83,28 @@ impl<B: Folds> Queries<B> {
         let value = |(query, measurement): (&Example, f64)| QueryValue { id: query.id.clone(), measurement };
         let values: Vec<_> = queries.iter().zip(measured).map(value).collect();
         if let Some(bad) = values.iter().find(|v| !v.measurement.is_finite()) {
-            return Err(AttributionError::NotFinite { id: bad.id.clone() });
+            return Err(AttributionError::NotFinite { id: bad.id.clone(), what: "its measurement".to_owned() });
         }
         Ok(Self { values, layers })
+    }
+
+    /// One of the queries alone.
+    ///
+    /// # Errors
+    /// A position outside of the queries.
+    pub fn only(&self, backend: &B, query: usize) -> Result<Self> {
+        let part = |layer: &LayerQueries<B>| {
+            Ok(match layer {
+                LayerQueries::Full(all) => LayerQueries::Full(backend.slice_rows(all, query, 1)?),
+                LayerQueries::Low { u, v, rank } => LayerQueries::Low {
+                    u: backend.slice_rows(u, query * rank, *rank)?,
+                    v: backend.slice_rows(v, query * rank, *rank)?,
+                    rank: *rank,
+                },
+            })
+        };
+        let layers = self.layers.iter().map(part).collect::<Result<_>>()?;
+        Ok(Self { values: vec![self.values[query].clone()], layers })
     }
 
     /// Number of queries.
@@ -139,6 +158,7 @@ fn empty<B: Folds>(backend: &B, spec: &LayerSpec, n: usize, rank: Rank) -> Layer
 struct QueryTap<'a, B: Folds> {
     backend: &'a B,
     specs: &'a [LayerSpec],
+    queries: &'a [Example],
     preconditioner: Preconditioner<'a>,
     layers: Vec<LayerQueries<B>>,
     first_query: usize,
@@ -161,6 +181,7 @@ impl<B: Folds> Tap<B> for QueryTap<'_, B> {
                 m = damped.divide(self.backend, &m)?;
             }
             self.backend.scale(-1.0, &mut m);
+            self.require_finite(io.layer.0, self.first_query + io.first_example + i, &m)?;
             self.keep(io.layer.0, self.first_query + io.first_example + i, m, damped.as_ref())?;
         }
         Ok(())
@@ -168,8 +189,22 @@ impl<B: Folds> Tap<B> for QueryTap<'_, B> {
 }
 
 impl<B: Folds> QueryTap<'_, B> {
+    fn require_finite(&self, layer: usize, query: usize, m: &B::Tensor) -> Result<()> {
+        if self.backend.dot(m, m)?.is_finite() {
+            return Ok(());
+        }
+        let what = format!("its preconditioned gradient at layer `{}`", self.specs[layer].name);
+        Err(AttributionError::NotFinite { id: self.queries[query].id.clone(), what })
+    }
+
     /// Keeps M `[d_out, d_in]`, given in the eigenbasis, as the prepared gradient of a query.
-    fn keep(&mut self, layer: usize, query: usize, m: B::Tensor, damped: Option<&LayerPreconditioner<B>>) -> Result<()> {
+    fn keep(
+        &mut self,
+        layer: usize,
+        query: usize,
+        m: B::Tensor,
+        damped: Option<&LayerPreconditioner<B>>,
+    ) -> Result<()> {
         let backend = self.backend;
         match &mut self.layers[layer] {
             LayerQueries::Full(all) => {
@@ -181,7 +216,8 @@ impl<B: Folds> QueryTap<'_, B> {
                 backend.write_rows(all, query, &backend.reshape(p, flat)?)?;
             }
             LayerQueries::Low { u, v, rank } => {
-                let Some(LowRank { u: mut left, v: mut right }) = truncated_svd(backend, &m, *rank, layer as u64)? else {
+                let Some(LowRank { u: mut left, v: mut right }) = truncated_svd(backend, &m, *rank, layer as u64)?
+                else {
                     return Err(AttributionError::Svd { layer: self.specs[layer].name.clone() });
                 };
                 if let Some(damped) = damped {

@@ -124,8 +124,7 @@ impl<'a, B: Folds> ScoreTap<'a, B> {
     /// Low-rank queries against formed gradients: ⟨Uᵀ V, D⟩ = Σ_r (U D)_r · V_r.
     fn by_formed_gradient(&self, io: &LayerIo<'_, B>, u: &B::Tensor, v: &B::Tensor, rank: usize) -> Result<B::Tensor> {
         let (backend, n_queries) = (self.backend, self.queries.len());
-        let per_query: Vec<Segment> =
-            (0..n_queries).map(|q| Segment { start: q * rank, len: rank }).collect();
+        let per_query: Vec<Segment> = (0..n_queries).map(|q| Segment { start: q * rank, len: rank }).collect();
         let mut out = backend.zeros(Shape::new(io.segments.len(), n_queries));
         for (i, segment) in io.segments.iter().enumerate() {
             let input = backend.slice_rows(io.input, segment.start, segment.len)?;
@@ -143,6 +142,7 @@ impl<'a, B: Folds> ScoreTap<'a, B> {
     }
 
     fn emit(self, examples: &[Example], sink: &mut dyn ScoreSink) -> Result<()> {
+        require_finite(examples, &self.totals)?;
         let narrow = |x: &[f64]| x.iter().map(|&x| x as f32).collect::<Vec<f32>>();
         let tokens: Vec<Vec<f32>> = self.tokens.iter().map(|t| narrow(t)).collect();
         sink.block(&ScoreBlock {
@@ -151,6 +151,15 @@ impl<'a, B: Folds> ScoreTap<'a, B> {
             layers: self.parts.layers.then_some(self.layers.as_slice()),
             tokens: self.parts.tokens.then_some(tokens.as_slice()),
         })
+    }
+}
+
+/// Refuses scores `[n, Q]` of `examples` that are NaN or infinite.
+pub(crate) fn require_finite(examples: &[Example], scores: &[f64]) -> Result<()> {
+    let per_example = scores.len() / examples.len().max(1);
+    match scores.iter().position(|x| !x.is_finite()) {
+        Some(i) => Err(AttributionError::ScoreNotFinite { id: examples[i / per_example].id.clone() }),
+        None => Ok(()),
     }
 }
 

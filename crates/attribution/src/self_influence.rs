@@ -5,6 +5,7 @@ use etymon_data::{Batch, BatchLimits, Batches, DataError, Example, Padding};
 use etymon_model::{Consumer, LayerId, LayerIo, LayerSpec, Model, ModelError, Objective, Tap};
 use etymon_tensor::{Folds, Shape};
 
+use crate::score::require_finite;
 use crate::{AttributionError, Result, ScoreBlock, ScoreSink};
 
 /// Scores every example on itself; the sink sees one query.
@@ -29,6 +30,7 @@ pub fn self_influence<B: Folds>(
         }
         let mut tap = SelfTap { backend, layers: &layers, totals: vec![0.0; examples.len()] };
         model.run(&Batch::stack(&examples, Padding::None)?, Objective::TrainLoss, Consumer::Tap(&mut tap))?;
+        require_finite(&examples, &tap.totals)?;
         let scores: Vec<f32> = tap.totals.iter().map(|&x| x as f32).collect();
         sink.block(&ScoreBlock { examples: &examples, scores: &scores, layers: None, tokens: None })?;
     }

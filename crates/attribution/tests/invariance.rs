@@ -1,4 +1,5 @@
 //! Scores and factors do not depend on how the work is cut.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // Helpers of tests are tests.
 
 mod common;
 
@@ -36,11 +37,7 @@ fn setting() -> &'static Setting {
 }
 
 fn ekfac(fitted: &Fitted) -> Preconditioner<'_> {
-    Preconditioner::Kronecker {
-        factors: &fitted.factors,
-        spectrum: Spectrum::Corrected,
-        damping: Damping::default(),
-    }
+    Preconditioner::Kronecker { factors: &fitted.factors, spectrum: Spectrum::Corrected, damping: Damping::default() }
 }
 
 proptest! {

@@ -1,4 +1,5 @@
 //! An MLP classifier against kronfluence 1.0.1 (tests/reference/README.md). Labels of the data.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // Helpers of tests are tests.
 
 mod common;
 

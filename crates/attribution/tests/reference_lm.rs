@@ -1,4 +1,5 @@
 //! A GPT-2 on rows of different lengths against transformers and EK-FAC in f64 (tests/reference/README.md).
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // Helpers of tests are tests.
 
 mod common;
 
@@ -20,11 +21,7 @@ fn fitted(model: &Model<Work>) -> Fitted {
 }
 
 fn ekfac(fitted: &Fitted) -> Preconditioner<'_> {
-    Preconditioner::Kronecker {
-        factors: &fitted.factors,
-        spectrum: Spectrum::Corrected,
-        damping: Damping::default(),
-    }
+    Preconditioner::Kronecker { factors: &fitted.factors, spectrum: Spectrum::Corrected, damping: Damping::default() }
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub struct Global {
     /// No progress bars and no messages but errors
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// More detail in messages
+    /// More detail in messages: the tapped layers, why rows were skipped
     #[arg(short, long, global = true, conflicts_with = "quiet")]
     pub verbose: bool,
     /// Threads [default: all cores]
@@ -90,7 +90,7 @@ pub struct DataArgs {
     #[command(flatten)]
     pub rows: RowArgs,
     /// Use only the first N examples
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub max_rows: Option<u64>,
     /// Join texts into sequences of --max-tokens tokens
     #[arg(long)]
@@ -256,6 +256,9 @@ pub struct ScoreArgs {
     /// Keep the K strongest proponents and opponents of each query in top.parquet
     #[arg(long, value_name = "K", default_value_t = 20)]
     pub top: usize,
+    /// N of the effect of one more copy, I/N [default: the rows of the data, up to --max-rows]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub n_train: Option<u64>,
     /// Score only the N best candidates of each query, such as tfidf:10000
     #[arg(long, value_name = "tfidf:N")]
     pub filter: Option<String>,
@@ -312,7 +315,7 @@ pub struct TopArgs {
     #[arg(long, value_name = "ID")]
     pub query: Vec<String>,
     /// How many proponents and opponents
-    #[arg(short, default_value_t = 5)]
+    #[arg(short, default_value_t = 20)]
     pub k: usize,
 }
 

@@ -35,8 +35,14 @@ pub enum CliError {
     QueryTooLong { id: String, tokens: usize, context: usize },
     #[error("the factors in {folder} were fitted on another model: {file} differs")]
     OtherModel { folder: String, file: String },
-    #[error("full-rank queries need {needed_gib:.1} GiB, {free_gib:.1} GiB of memory are free")]
+    #[error("the prepared queries need {needed_gib:.1} GiB, {free_gib:.1} GiB of memory are free")]
     QueryMemory { needed_gib: f64, free_gib: f64 },
+    #[error("the factors need {needed_gib:.1} GiB while they are fitted, {free_gib:.1} GiB of memory are free")]
+    FitMemory { needed_gib: f64, free_gib: f64 },
+    #[error("example `{id}`: {source}")]
+    Example { id: String, source: ModelError },
+    #[error("query id `{id}` is empty or the name of a column of the tables")]
+    QueryId { id: String },
     #[error("S of `{layer}` would have {width} x {width} numbers: too wide for Kronecker factors")]
     LayerTooWide { layer: String, width: usize },
     #[error("no query `{id}` in {folder}; it has {known}")]
@@ -51,22 +57,65 @@ impl CliError {
     /// The knob to turn.
     pub fn help(&self) -> Option<String> {
         let text = match self {
-            Self::NoTokenizer | Self::Data(DataError::NoTokenizer { .. }) => {
-                "give the tokenizer with --tokenizer FILE, or data with input_ids"
-            }
-            Self::Data(DataError::Row { .. }) => "--on-bad-row skip leaves bad rows out and counts them",
-            Self::Data(DataError::VocabularyMismatch { .. }) | Self::Model(ModelError::Vocabulary { .. }) => {
-                "the data were tokenized for another model; give text, or the right --tokenizer"
-            }
+            Self::NoTokenizer => "give the tokenizer with --tokenizer FILE, or data with input_ids",
             Self::QueryTooLong { .. } => "shorten the prompt: a query is never cut",
             Self::OtherModel { .. } => "fit the factors again with this model",
             Self::QueryMemory { .. } => "--rank 32 keeps queries in low rank; or score fewer queries at a time",
-            Self::LayerTooWide { .. } => "choose narrower layers with --layers",
-            Self::Attribution(AttributionError::Query { source: ModelError::Target { .. }, .. })
-            | Self::Model(ModelError::Target { .. }) => "check the label column (--label) and the task in config.json",
-            Self::Model(ModelError::BatchKind { .. }) => "is this the data set of this model?",
-            _ => return None,
+            Self::FitMemory { .. } | Self::LayerTooWide { .. } => "choose fewer or narrower layers with --layers",
+            Self::QueryId { .. } => "give the query another id",
+            other => {
+                return other.data().map_or_else(|| other.model().and_then(model_help), data_help).map(str::to_owned);
+            }
         };
         Some(text.to_owned())
+    }
+
+    /// The data error inside.
+    fn data(&self) -> Option<&DataError> {
+        match self {
+            Self::Data(e)
+            | Self::Attribution(AttributionError::Data(e))
+            | Self::Curvature(CurvatureError::Data(e))
+            | Self::Train(TrainError::Data(e)) => Some(e),
+            _ => None,
+        }
+    }
+
+    /// The model error inside.
+    fn model(&self) -> Option<&ModelError> {
+        match self {
+            Self::Model(e)
+            | Self::Example { source: e, .. }
+            | Self::Curvature(CurvatureError::Model(e) | CurvatureError::Example { source: e, .. })
+            | Self::Attribution(
+                AttributionError::Model(e)
+                | AttributionError::Query { source: e, .. }
+                | AttributionError::Example { source: e, .. },
+            ) => Some(e),
+            Self::Train(TrainError::Example { source, .. }) => Some(source),
+            _ => None,
+        }
+    }
+}
+
+fn data_help(error: &DataError) -> Option<&'static str> {
+    match error {
+        DataError::NoTokenizer { .. } => Some("give the tokenizer with --tokenizer FILE, or data with input_ids"),
+        DataError::Row { .. } => {
+            Some("--on-bad-row skip (in a training file: skip_bad_rows = true) leaves bad rows out and counts them")
+        }
+        DataError::VocabularyMismatch { .. } => Some(OTHER_TOKENIZER),
+        _ => None,
+    }
+}
+
+const OTHER_TOKENIZER: &str = "the data were tokenized for another model; give text, or the right --tokenizer";
+
+fn model_help(error: &ModelError) -> Option<&'static str> {
+    match error {
+        ModelError::Vocabulary { .. } => Some(OTHER_TOKENIZER),
+        ModelError::Target { .. } => Some("check the label column (--label) and the task in config.json"),
+        ModelError::BatchKind { .. } => Some("is this the data set of this model?"),
+        _ => None,
     }
 }

@@ -3,13 +3,18 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use etymon_data::{BadRows, Corpus, CorpusOptions, Encoder, Example, Format, Overlong, Packing, Task as DataTask};
+use etymon_data::{
+    BadRows, Corpus, CorpusOptions, DataError, Encoder, Example, Format, Overlong, Packing, Task as DataTask,
+};
 use etymon_model::{Model, ModelConfig, load, model_files, tokenizer_json};
-use etymon_store::{Fingerprint, fingerprint};
+use etymon_store::{Fingerprint, RunFolder, fingerprint};
 use etymon_tensor::Cpu;
+use serde_json::{Value, json};
 
 use crate::args::{DataArgs, ModelArgs, OnBadRow, RowArgs};
 use crate::error::{CliError, Result};
+
+const TOKENIZER: &str = "tokenizer.json";
 
 /// The backend of the commands.
 pub type Work = Cpu<f32>;
@@ -53,15 +58,21 @@ pub fn read_queries(opened: &Opened, paths: &[PathBuf], rows: &RowArgs) -> Resul
         max_tokens: usize::MAX,
         overlong: Overlong::Fail,
         bad_rows: BadRows::Fail,
-        ..row_options(&opened.model, &RowArgs { format: None, ..rows.clone() })?
+        ..row_options(&opened.model, rows)?
     };
-    let queries = Corpus::open(paths, opened.encoder.clone(), options)?.read_all()?;
+    let open = |format| Corpus::open(paths, opened.encoder.clone(), CorpusOptions { format, ..options.clone() });
+    let corpus = match (open(None), options.format) {
+        (Err(DataError::UnknownFormat { .. }), Some(format)) => open(Some(format))?,
+        (opened, _) => opened?,
+    };
+    let queries = corpus.read_all()?;
     for query in &queries {
         if let Some(context) = opened.model.config().context()
             && query.n_rows() > context
         {
             return Err(CliError::QueryTooLong { id: query.id.clone(), tokens: query.n_tokens(), context });
         }
+        check(&opened.model, query)?;
     }
     Ok(queries)
 }
@@ -97,16 +108,23 @@ fn row_options(model: &Model<Work>, args: &RowArgs) -> Result<CorpusOptions> {
     })
 }
 
-/// Counts the examples, and so reads every row once before long work: bad rows are found now.
-pub fn count_examples(corpus: &Corpus, most: Option<u64>) -> Result<Counted> {
+fn check(model: &Model<Work>, example: &Example) -> Result<()> {
+    model.check(example).map_err(|source| CliError::Example { id: example.id.clone(), source })
+}
+
+/// Reads and checks every row once before long work: what the model or the reader refuses is found now.
+pub fn count_examples(model: &Model<Work>, corpus: &Corpus, most: Option<u64>) -> Result<Counted> {
     let mut examples = corpus.examples();
     let (mut n, mut tokens) = (0u64, 0u64);
     for example in examples.by_ref().take(most.map_or(usize::MAX, |m| m as usize)) {
-        tokens += example?.n_tokens() as u64;
+        let example = example?;
+        check(model, &example)?;
+        tokens += example.n_tokens() as u64;
         n += 1;
     }
     let counts = examples.counts();
-    Ok(Counted { examples: n, tokens, skipped: counts.skipped, truncated: counts.truncated, reasons: counts.reasons.clone() })
+    let (skipped, truncated, reasons) = (counts.skipped, counts.truncated, counts.reasons.clone());
+    Ok(Counted { examples: n, tokens, skipped, truncated, reasons })
 }
 
 /// What a first reading of a corpus found.
@@ -134,10 +152,37 @@ impl Counted {
             text += &format!(", {} cut to the context", self.truncated);
         }
         if self.skipped > 0 {
-            text += &format!(", {} bad rows skipped ({})", self.skipped, self.reasons.join("; "));
+            text +=
+                &format!(", {} bad rows skipped (the first: {})", self.skipped, self.reasons.first().map_or("", |r| r));
         }
         text
     }
+
+    /// For results and manifests.
+    pub fn json(&self) -> Value {
+        json!({ "examples": self.examples, "tokens": self.tokens, "skipped": self.skipped, "truncated": self.truncated })
+    }
+}
+
+/// Fingerprint of the tokenizer file, if there is one (a GGUF holds its own).
+pub fn tokenizer_fingerprint(args: &ModelArgs) -> Result<BTreeMap<String, Fingerprint>> {
+    let beside = if args.model.is_file() { args.model.with_file_name(TOKENIZER) } else { args.model.join(TOKENIZER) };
+    let path = args.tokenizer.clone().unwrap_or(beside);
+    let mut out = BTreeMap::new();
+    if path.exists() {
+        out.insert("tokenizer".to_owned(), fingerprint(&path)?);
+    }
+    Ok(out)
+}
+
+/// Whether the model's files are those that a run was made with; the error names the file that differs.
+pub fn require_same_model(run: &RunFolder, model: &Path) -> Result<()> {
+    for (name, now) in model_fingerprints(model)? {
+        if run.manifest().spec.inputs.get(&name).is_none_or(|then| then.sha256 != now.sha256) {
+            return Err(CliError::OtherModel { folder: run.path().display().to_string(), file: name });
+        }
+    }
+    Ok(())
 }
 
 /// Fingerprints of a model's files, by file name.

@@ -14,6 +14,7 @@ const BAR: &str = "  {msg:<18} {bar:24} {pos}/{len} {unit}  {rate}  {left}";
 #[derive(Clone, Copy, Debug)]
 pub struct Reporter {
     quiet: bool,
+    verbose: bool,
     bars: bool,
 }
 
@@ -21,7 +22,7 @@ impl Reporter {
     /// By the options, and whether standard error is a terminal.
     pub fn new(global: &Global) -> Self {
         let quiet = global.quiet || global.json;
-        Self { quiet, bars: !quiet && std::io::stderr().is_terminal() }
+        Self { quiet, verbose: global.verbose, bars: !quiet && std::io::stderr().is_terminal() }
     }
 
     /// A line.
@@ -29,6 +30,13 @@ impl Reporter {
     pub fn say(&self, text: impl AsRef<str>) {
         if !self.quiet {
             eprintln!("{}", text.as_ref());
+        }
+    }
+
+    /// A line for those who want more.
+    pub fn detail(&self, text: impl AsRef<str>) {
+        if self.verbose {
+            self.say(text);
         }
     }
 

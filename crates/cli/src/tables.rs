@@ -2,13 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use etymon_attribution::{
     AttributionError, Entry, Parts, Queries, QueryValue, Ranked, ScoreBlock, ScoreSink, TopK, score,
 };
-use etymon_data::{BatchLimits, Content, DataError, Encoder, Example};
+use etymon_data::{BatchLimits, Content, DataError, Encoder, Example, ExampleIndex};
 use etymon_model::LayerSpec;
 use etymon_store::{
     LayerTableWriter, QueryRow, RunFolder, ScoreTable, ScoreTableWriter, StoreError, TokenTableWriter, TopRow, TopSide,
@@ -75,7 +74,8 @@ impl<'a> Tables<'a> {
     }
 
     /// Completes the tables; returns their rows.
-    pub fn finish(self) -> Result<u64> {
+    pub fn finish(mut self) -> Result<u64> {
+        self.save()?;
         self.scores.finish()?;
         self.layers.map(LayerTableWriter::finish).transpose()?;
         self.tokens.map(TokenTableWriter::finish).transpose()?;
@@ -177,8 +177,6 @@ pub fn write_queries(folder: &Path, opened: &Opened, examples: &[Example], value
             prompt,
             completion,
             measurement: value.measurement,
-            gradient_norm: None,
-            preconditioned_norm: None,
             metadata: example.map(|e| e.metadata.clone()).unwrap_or_default(),
         }
     };
@@ -191,55 +189,48 @@ fn prompt_and_completion(opened: &Opened, example: &Example) -> (Option<String>,
     let (Some(encoder), Content::Tokens { ids, loss_start }) = (&opened.encoder, &example.content) else {
         return (None, None);
     };
-    // Of a plain text everything is explained.
-    let split = if *loss_start == 1 { 0 } else { *loss_start };
     let decoded = |ids: &[u32]| encoder.decode(ids).ok().filter(|text| !text.is_empty());
-    (decoded(&ids[..split]), decoded(&ids[split..]))
+    (decoded(&ids[..*loss_start]), decoded(&ids[*loss_start..]))
 }
 
-/// Writes `top.parquet`; with `parts`, runs the top examples once more for the parts of their scores.
+/// Writes `top.parquet`; with `parts`, runs the top examples of each query once more for the parts of their scores.
 pub fn write_top(
     folder: &Path,
     opened: &Opened,
     values: &[QueryValue],
     parts: Option<(&Queries<Work>, Parts, BatchLimits)>,
     ranked: &[Ranked],
+    done: &dyn Fn(),
 ) -> Result<()> {
-    let known = match parts {
-        Some((queries, wanted, limits)) => parts_of(opened, queries, ranked, wanted, limits)?,
-        None => BTreeMap::new(),
-    };
     let mut rows = Vec::new();
     for (q, (value, lists)) in values.iter().zip(ranked).enumerate() {
+        let known = match parts {
+            Some((queries, wanted, limits)) => {
+                parts_of(opened, &queries.only(opened.model.backend(), q)?, lists, wanted, limits)?
+            }
+            None => BTreeMap::new(),
+        };
         for (side, list) in [(TopSide::Proponent, &lists.proponents), (TopSide::Opponent, &lists.opponents)] {
             for (i, entry) in list.iter().enumerate() {
-                let known = known.get(&entry.example.index.0);
-                rows.push(top_row(opened, &value.id, side, i, entry, known, q, values.len()));
+                rows.push(top_row(opened, &value.id, side, i, entry, known.get(&entry.example.index)));
             }
         }
+        done();
     }
     Ok(TopRow::write_all(&folder.join("top.parquet"), &rows)?)
 }
 
-/// Per layer `[Q]` and per token `[rows, Q]` of one example.
+/// The parts of one example's score on one query.
 struct Known {
-    layers: Vec<Vec<f32>>,
+    /// `[n_layers]`.
+    layers: Option<Vec<f32>>,
+    /// `[rows]`.
     tokens: Option<Vec<f32>>,
 }
 
-fn top_row(
-    opened: &Opened,
-    query: &str,
-    side: TopSide,
-    place: usize,
-    entry: &Entry,
-    known: Option<&Known>,
-    q: usize,
-    n_queries: usize,
-) -> TopRow {
+fn top_row(opened: &Opened, query: &str, side: TopSide, place: usize, entry: &Entry, known: Option<&Known>) -> TopRow {
     let example = &entry.example;
-    let token_scores = known.and_then(|k| k.tokens.as_ref()).map(|tokens| {
-        let mut scores: Vec<f32> = tokens.chunks(n_queries).map(|row| row[q]).collect();
+    let token_scores = known.and_then(|k| k.tokens.clone()).map(|mut scores| {
         // The last token predicts nothing.
         scores.resize(example.n_tokens(), 0.0);
         scores
@@ -253,40 +244,35 @@ fn top_row(
         text: Some(example.text.clone()).filter(|text| !text.is_empty()),
         tokens: token_scores.as_ref().map(|_| pieces(opened.encoder.as_ref(), example)),
         token_scores,
-        layer_scores: known.filter(|k| !k.layers.is_empty()).map(|k| k.layers.iter().map(|layer| layer[q]).collect()),
+        layer_scores: known.and_then(|k| k.layers.clone()),
         metadata: example.metadata.clone(),
     }
 }
 
+/// Runs the listed examples of one query for the parts of their scores.
 fn parts_of(
     opened: &Opened,
-    queries: &Queries<Work>,
-    ranked: &[Ranked],
+    query: &Queries<Work>,
+    ranked: &Ranked,
     wanted: Parts,
     limits: BatchLimits,
-) -> Result<BTreeMap<u64, Known>> {
-    let entries = ranked.iter().flat_map(|r| r.proponents.iter().chain(&r.opponents));
-    let unique: BTreeMap<u64, Arc<Example>> =
-        entries.map(|e| (e.example.index.0, Arc::clone(&e.example))).collect();
-    let mut sink = Collect { n_queries: queries.len(), known: BTreeMap::new() };
-    let examples = unique.into_values().map(|e| Ok(Example::clone(&e)));
-    score(&opened.model, queries, examples, limits, wanted, &mut sink)?;
-    Ok(sink.known)
+) -> Result<BTreeMap<ExampleIndex, Known>> {
+    let listed = ranked.proponents.iter().chain(&ranked.opponents);
+    let unique: BTreeMap<ExampleIndex, &Example> = listed.map(|e| (e.example.index, e.example.as_ref())).collect();
+    let mut sink = Collect(BTreeMap::new());
+    score(&opened.model, query, unique.into_values().cloned().map(Ok), limits, wanted, &mut sink)?;
+    Ok(sink.0)
 }
 
-struct Collect {
-    n_queries: usize,
-    known: BTreeMap<u64, Known>,
-}
+/// Keeps the parts of the scores on one query.
+struct Collect(BTreeMap<ExampleIndex, Known>);
 
 impl ScoreSink for Collect {
     fn block(&mut self, block: &ScoreBlock<'_>) -> etymon_attribution::Result<()> {
-        let q = self.n_queries;
         for (i, example) in block.examples.iter().enumerate() {
-            let of_layer = |layer: &Vec<f32>| layer[i * q..(i + 1) * q].to_vec();
-            let layers = block.layers.unwrap_or_default().iter().map(of_layer).collect();
-            let tokens = block.tokens.map(|t| t[i].clone());
-            self.known.insert(example.index.0, Known { layers, tokens });
+            let layers = block.layers.map(|layers| layers.iter().map(|layer| layer[i]).collect());
+            let tokens = block.tokens.map(|tokens| tokens[i].clone());
+            self.0.insert(example.index, Known { layers, tokens });
         }
         Ok(())
     }

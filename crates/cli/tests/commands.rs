@@ -1,4 +1,5 @@
 //! The binary end to end, on the reference models.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // Helpers of tests are tests.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -53,8 +54,17 @@ impl Lm {
     fn score_args(&self, out: &str) -> Vec<String> {
         let (queries, data) = (reference("lm/query.jsonl"), reference("lm/train.jsonl"));
         [
-            "score", "--model", &reference("lm"), "--factors", &self.at("factors"), "--data", &data, "--queries", &queries,
-            "--out", &self.at(out),
+            "score",
+            "--model",
+            &reference("lm"),
+            "--factors",
+            &self.at("factors"),
+            "--data",
+            &data,
+            "--queries",
+            &queries,
+            "--out",
+            &self.at(out),
         ]
         .map(str::to_owned)
         .to_vec()
@@ -156,7 +166,19 @@ fn classifiers_self_influence_and_gradient_dots_work() {
     let base = ["score", "--model", &model, "--factors", &at("f"), "--data", &train];
     ok(&[&base[..], &["--queries", &queries, "--out", &at("s")]].concat());
     ok(&[&base[..], &["--self-influence", "--out", &at("self")]].concat());
-    ok(&["score", "--model", &model, "--data", &train, "--queries", &queries, "--out", &at("dot"), "--method", "grad-dot"]);
+    ok(&[
+        "score",
+        "--model",
+        &model,
+        "--data",
+        &train,
+        "--queries",
+        &queries,
+        "--out",
+        &at("dot"),
+        "--method",
+        "grad-dot",
+    ]);
     let truth = etymon_store::TensorFile::open(Path::new(&reference("digits/scores.safetensors"))).unwrap();
     for (out, name) in [("s", "emp.ekfac.damp_heuristic"), ("dot", "identity")] {
         let table = ScoreTable::open(Path::new(&at(out))).unwrap();
@@ -179,7 +201,10 @@ fn doctor_passes_on_sound_models_and_names_its_checks() {
     assert_eq!(checked["passed"], true);
     let names: Vec<&str> = checked["checks"].as_array().unwrap().iter().filter_map(|c| c["name"].as_str()).collect();
     assert!(["gradient", "batch invariance", "padding invariance"].iter().all(|n| names.contains(n)), "{names:?}");
-    assert_eq!(ok(&["doctor", "--model", &reference("digits"), "--data", &reference("digits/train.csv")])["passed"], true);
+    assert_eq!(
+        ok(&["doctor", "--model", &reference("digits"), "--data", &reference("digits/train.csv")])["passed"],
+        true
+    );
 }
 
 #[test]
@@ -211,7 +236,15 @@ fn bad_input_is_refused_before_long_work_with_a_message_that_names_it() {
     assert!(!Path::new(&out).exists(), "nothing was begun");
 
     let skipped = ok(&[
-        "fit", "--model", &lm, "--data", &write("one.jsonl", broken), "--out", &at("skipped"), "--on-bad-row", "skip",
+        "fit",
+        "--model",
+        &lm,
+        "--data",
+        &write("one.jsonl", broken),
+        "--out",
+        &at("skipped"),
+        "--on-bad-row",
+        "skip",
     ]);
     assert_eq!(skipped["examples"], 1);
     let long = format!("{{\"prompt\": \"And {}\", \"completion\": \" end.\"}}\n", "he said ".repeat(80));
@@ -224,7 +257,10 @@ fn bad_input_is_refused_before_long_work_with_a_message_that_names_it() {
     has(score(&["--queries", &queries, "--method", "grad-dot"]), &["context is 64"]);
     has(score(&["--queries", &reference("lm/query.jsonl")]), &["--factors", "is missing"]);
     has(score(&["--method", "grad-dot"]), &["--queries", "is missing"]);
-    has(score(&["--queries", &reference("lm/query.jsonl"), "--factors", &at("skipped"), "--filter", "x"]), &["tfidf:N"]);
+    has(
+        score(&["--queries", &reference("lm/query.jsonl"), "--factors", &at("skipped"), "--filter", "x"]),
+        &["tfidf:N"],
+    );
     has(score(&["--queries", &queries, "--damping", "0.1"]), &["rel:X or abs:X"]);
     let other = at("other");
     std::fs::create_dir(&other).unwrap();

@@ -1,4 +1,5 @@
 //! Minutes long, or in need of a real model: `cargo xtask heavy`.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // Helpers of tests are tests.
 
 use std::process::Command;
 

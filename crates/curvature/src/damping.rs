@@ -15,13 +15,14 @@ pub enum Damping {
 }
 
 impl Damping {
-    /// λ of a layer whose eigenvalues have this mean. Never zero: a layer without any gradient gets the smallest
-    /// positive number, so that its share is 0 and not NaN.
+    /// λ of a layer whose eigenvalues have this mean. Never below the smallest normal f32: a layer without any gradient
+    /// gets a share of 0 and not NaN.
     pub fn lambda(self, mean_eigenvalue: f64) -> f64 {
-        match self {
+        let lambda = match self {
             Self::Absolute(x) => x,
-            Self::MeanEigenvalue(x) => (x * mean_eigenvalue).max(f64::from(f32::MIN_POSITIVE)),
-        }
+            Self::MeanEigenvalue(x) => x * mean_eigenvalue,
+        };
+        lambda.max(f64::from(f32::MIN_POSITIVE))
     }
 }
 

@@ -53,11 +53,13 @@ pub enum CurvatureError {
         layer: String,
     },
     /// Covariances with NaN or infinity.
-    #[error("layer `{layer}`: factor {factor} holds NaN or infinite values: the model's activations or gradients overflow")]
+    #[error(
+        "layer `{layer}`: factor {factor} holds NaN or infinite values: the model's activations or gradients overflow"
+    )]
     NotFinite {
         /// Layer.
         layer: String,
-        /// A or S.
+        /// A, S or Λ.
         factor: &'static str,
     },
     /// The eigendecomposition did not converge.
@@ -75,7 +77,9 @@ pub enum CurvatureError {
         problem: String,
     },
     /// The factors hold no eigenvalue correction.
-    #[error("the factors were fitted with --method kfac and hold no eigenvalue correction; fit with --method ekfac, or score with --method kfac")]
+    #[error(
+        "the factors were fitted with --method kfac and hold no eigenvalue correction; fit with --method ekfac, or score with --method kfac"
+    )]
     NoCorrection,
     /// A damping that is not a positive number.
     #[error("damping `{given}`: expected rel:X or abs:X with X > 0, such as rel:0.1 or abs:1e-8")]

@@ -16,6 +16,9 @@ const EIGEN_FILE: &str = "eigen.safetensors";
 /// File of the eigenvalue corrections.
 const LAMBDA_FILE: &str = "lambda.safetensors";
 
+/// Number of examples, in the metadata of both.
+const EXAMPLES: &str = "examples";
+
 /// Which eigenvalues the curvature has in its eigenbasis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Spectrum {
@@ -54,6 +57,7 @@ impl Factors {
         let lambda = if path.exists() { Some(TensorFile::open(&path)?) } else { None };
         for spec in specs {
             check(&eigen, spec, "eigenvectors_S", &[spec.d_out, spec.d_out])?;
+            check(&eigen, &specs[spec.input.0], "eigenvectors_A", &[spec.d_in, spec.d_in])?;
             if let Some(lambda) = &lambda {
                 check(lambda, spec, "lambda", &[spec.d_out, spec.d_in])?;
             }
@@ -66,11 +70,17 @@ impl Factors {
         folder.join(EIGEN_FILE).exists()
     }
 
-    /// Writes the eigenbases of `specs` to a folder.
+    /// Examples that the eigenbases in a folder were fitted on, as [`save_eigen`](Self::save_eigen) noted.
+    pub(crate) fn examples(folder: &Path) -> Result<u64> {
+        let file = TensorFile::open(&folder.join(EIGEN_FILE))?;
+        Ok(file.metadata().get(EXAMPLES).and_then(|text| text.parse().ok()).unwrap_or(0))
+    }
+
+    /// Writes the eigenbases of `specs`, fitted on `examples` examples, to a folder.
     ///
     /// # Errors
     /// What the disk refuses.
-    pub fn save_eigen(folder: &Path, specs: &[LayerSpec], bases: &[Eigenbases]) -> Result<()> {
+    pub fn save_eigen(folder: &Path, specs: &[LayerSpec], bases: &[Eigenbases], examples: u64) -> Result<()> {
         let mut tensors = Vec::new();
         for (spec, basis) in specs.iter().zip(bases) {
             for (factor, d, present) in [("A", spec.d_in, basis.a.is_some()), ("S", spec.d_out, true)] {
@@ -80,7 +90,7 @@ impl Factors {
                 }
             }
         }
-        let mut file = create(&folder.join(EIGEN_FILE), &tensors)?;
+        let mut file = create(&folder.join(EIGEN_FILE), &tensors, examples)?;
         for (spec, basis) in specs.iter().zip(bases) {
             for (factor, basis) in [("A", basis.a.as_ref()), ("S", Some(&basis.s))] {
                 if let Some(basis) = basis {
@@ -92,14 +102,17 @@ impl Factors {
         Ok(file.finish()?)
     }
 
-    /// Writes the corrections `[d_out, d_in]` of `specs` to a folder.
+    /// Writes the corrections `[d_out, d_in]` of `specs`, means over `examples` examples, to a folder.
     ///
     /// # Errors
-    /// What the disk refuses.
-    pub fn save_lambda(folder: &Path, specs: &[LayerSpec], lambda: &[Vec<f32>]) -> Result<()> {
+    /// Values that are not finite, and what the disk refuses.
+    pub fn save_lambda(folder: &Path, specs: &[LayerSpec], lambda: &[Vec<f32>], examples: u64) -> Result<()> {
+        if let Some((spec, _)) = specs.iter().zip(lambda).find(|(_, l)| !l.iter().all(|x| x.is_finite())) {
+            return Err(CurvatureError::NotFinite { layer: spec.name.clone(), factor: "Λ" });
+        }
         let name = |spec: &LayerSpec| format!("{}.lambda", spec.name);
         let tensors: Vec<_> = specs.iter().map(|s| (name(s), Dtype::F32, vec![s.d_out, s.d_in])).collect();
-        let mut file = create(&folder.join(LAMBDA_FILE), &tensors)?;
+        let mut file = create(&folder.join(LAMBDA_FILE), &tensors, examples)?;
         for (spec, values) in specs.iter().zip(lambda) {
             file.write_f32(&name(spec), values)?;
         }
@@ -207,9 +220,11 @@ impl Factors {
     }
 }
 
-fn create(path: &Path, tensors: &[(String, Dtype, Vec<usize>)]) -> Result<TensorWriter> {
-    let tensors: Vec<(&str, Dtype, &[usize])> = tensors.iter().map(|(n, d, s)| (n.as_str(), *d, s.as_slice())).collect();
-    Ok(TensorWriter::create(path, &tensors, &BTreeMap::new())?)
+fn create(path: &Path, tensors: &[(String, Dtype, Vec<usize>)], examples: u64) -> Result<TensorWriter> {
+    let tensors: Vec<(&str, Dtype, &[usize])> =
+        tensors.iter().map(|(n, d, s)| (n.as_str(), *d, s.as_slice())).collect();
+    let metadata = BTreeMap::from([(EXAMPLES.to_owned(), examples.to_string())]);
+    Ok(TensorWriter::create(path, &tensors, &metadata)?)
 }
 
 fn check(file: &TensorFile, spec: &LayerSpec, what: &str, expected: &[usize]) -> Result<()> {

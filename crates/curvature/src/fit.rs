@@ -95,15 +95,14 @@ pub fn fit<B: Folds>(
     observer: &mut dyn FitObserver,
 ) -> Result<FitSummary> {
     let mut pass = Pass { model, corpus, options, folder, observer, timings: BTreeMap::new() };
-    let mut examples = 0;
     if !Factors::has_eigen_file(folder) {
         let covariances = pass.covariances()?;
-        examples = covariances.examples;
         pass.eigen(&covariances)?;
     }
     if options.correction {
-        examples = pass.corrections()?;
+        pass.corrections()?;
     }
+    let examples = Factors::examples(folder)?;
     partial::remove(folder)?;
     Ok(FitSummary { examples, timings: pass.timings })
 }
@@ -135,13 +134,13 @@ impl<B: Folds> Pass<'_, B> {
         self.observer.begin(Phase::Eigendecomposition, 0);
         let specs = self.model.layers();
         let bases = eigendecompose(covariances, specs, |_| self.observer.advance(1, 0))?;
-        Factors::save_eigen(self.folder, specs, &bases)?;
+        Factors::save_eigen(self.folder, specs, &bases, covariances.examples)?;
         self.observer.end();
         self.timings.insert(Phase::Eigendecomposition.name().to_owned(), started.elapsed().as_secs_f64());
         Ok(())
     }
 
-    fn corrections(&mut self) -> Result<u64> {
+    fn corrections(&mut self) -> Result<()> {
         let specs = self.model.layers();
         let (model, backend) = (self.model, self.model.backend());
         let factors = Factors::open(self.folder, specs)?.layers(backend)?;
@@ -151,8 +150,7 @@ impl<B: Folds> Pass<'_, B> {
             pass.run_shard(model, shard, &mut tap)?;
             total.merge(&tap.finish())
         })?;
-        Factors::save_lambda(self.folder, specs, &total.means())?;
-        Ok(total.examples)
+        Factors::save_lambda(self.folder, specs, &total.means(), total.examples)
     }
 
     /// Runs `shard` over the rest of the corpus and writes `total` from time to time.

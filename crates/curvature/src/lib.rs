@@ -18,7 +18,7 @@ mod precondition;
 pub use correction::{CorrectionTap, Corrections};
 pub use covariance::{CovarianceTap, Covariances, LayerCovariance};
 pub use damping::Damping;
-pub use eigen::{Eigenbasis, Eigenbases, eigendecompose};
+pub use eigen::{Eigenbases, Eigenbasis, eigendecompose};
 pub use error::{CurvatureError, Result};
 pub use factors::{Factors, LayerFactors, Spectrum};
 pub use fit::{FitObserver, FitOptions, FitSummary, Labels, Phase, fit};

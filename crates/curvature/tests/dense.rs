@@ -2,6 +2,7 @@
 //!
 //! The exact block of a layer is G = (1/N) Σ_n Σ_k g_nk g_nkᵀ, where k runs over a basis of the output's curvature:
 //! g_nk is the gradient of one train loss whose residual is that basis vector.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // Helpers of tests are tests.
 
 use etymon_curvature::{
     CorrectionTap, Corrections, CovarianceTap, Covariances, Damping, Factors, LayerFactors, Preconditioner, Spectrum,

@@ -26,13 +26,20 @@ pub struct Candidate {
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct CandidateFilter {
     keep: usize,
+    most: usize,
 }
 
 impl CandidateFilter {
     /// Keeps the `keep` train examples with the highest TF-IDF score per query (the paper: 10 000); of equal scores the
     /// smaller index.
     pub const fn tfidf(keep: usize) -> Self {
-        Self { keep }
+        Self { keep, most: usize::MAX }
+    }
+
+    /// Looks at the first `most` examples of the corpus only.
+    #[must_use]
+    pub const fn within(self, most: usize) -> Self {
+        Self { most, ..self }
     }
 
     /// The kept examples of each query, ascending by index. Reads the corpus twice.
@@ -57,7 +64,7 @@ impl CandidateFilter {
         let mut terms = Terms::of(queries)?;
         let mut distinct = Vec::new();
         let mut n_documents = 0u64;
-        for example in corpus.examples() {
+        for example in corpus.examples().take(self.most) {
             distinct_tokens(&example?, &mut distinct)?;
             n_documents += 1;
             for token in &distinct {
@@ -68,7 +75,7 @@ impl CandidateFilter {
         }
         let mut best = vec![BinaryHeap::with_capacity(self.keep.min(1 << 16) + 1); queries.len()];
         let mut scores = vec![0.0; queries.len()];
-        for example in corpus.examples() {
+        for example in corpus.examples().take(self.most) {
             let example = example?;
             distinct_tokens(&example, &mut distinct)?;
             scores.fill(0.0);

@@ -39,10 +39,8 @@ pub fn load<B: Backend>(backend: B, path: &Path) -> Result<Model<B>> {
     crate::ModelConfig::from_json(&json)?;
     let tensors = ShardedTensors::open(path)?;
     Model::with_params(backend, json, |_, spec| {
-        let name = stored_name(&tensors, spec).ok_or_else(|| ModelError::MissingParameter {
-            path: path.to_owned(),
-            name: spec.name.clone(),
-        })?;
+        let name = stored_name(&tensors, spec)
+            .ok_or_else(|| ModelError::MissingParameter { path: path.to_owned(), name: spec.name.clone() })?;
         let shape = tensors.shape(name)?.to_vec();
         accept(tensors.file_of(name)?.path(), spec, &shape, tensors.read_f32(name)?)
     })

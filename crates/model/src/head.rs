@@ -37,11 +37,13 @@ pub(crate) fn run<B: Backend>(
         let mut logits = backend.linear_forward(&part, weight, bias)?;
         values.extend(backend.cross_entropy(batch.kind, &mut logits, &batch.labels[chunk.rows.range()])?);
         let Some(dhidden) = &mut dhidden else { continue };
-        to.linear(backend, head, &part, &logits, Rows {
-            segments: &chunk.examples,
-            first_example: chunk.first_example,
-            loss_rows: LossRows::All,
-        })?;
+        to.linear(
+            backend,
+            head,
+            &part,
+            &logits,
+            Rows { segments: &chunk.examples, first_example: chunk.first_example, loss_rows: LossRows::All },
+        )?;
         backend.write_rows(dhidden, chunk.rows.start, &backend.linear_backward(&logits, weight)?)?;
     }
     Ok((values, dhidden))

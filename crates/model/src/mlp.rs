@@ -27,6 +27,14 @@ pub(crate) enum Goal<'a, B: Backend> {
     Noise(&'a B::Tensor),
 }
 
+/// What the backward pass needs of a forward pass.
+struct Trace<B: Backend> {
+    /// Input of every layer.
+    inputs: Vec<B::Tensor>,
+    /// Pre-activations between the layers.
+    before: Vec<B::Tensor>,
+}
+
 impl Mlp {
     pub fn new(config: MlpConfig, plan: &mut Blueprint) -> Self {
         let layers = config.sizes.windows(2).enumerate().map(|(i, w)| {
@@ -42,25 +50,19 @@ impl Mlp {
 
     /// Output of the last layer `[n, d_out]`.
     pub fn output<B: Backend>(&self, backend: &B, params: &Params<B>, x: &B::Tensor) -> Result<B::Tensor> {
-        let (inputs, _) = self.forward(backend, params, x)?;
+        let inputs = self.forward(backend, params, x)?.inputs;
         let (Some(last), Some(input)) = (self.layers.last(), inputs.last()) else { return Ok(x.clone()) };
         linear(backend, params, last, input)
     }
 
-    /// Inputs of every layer, and the pre-activations between them.
-    fn forward<B: Backend>(
-        &self,
-        backend: &B,
-        params: &Params<B>,
-        x: &B::Tensor,
-    ) -> Result<(Vec<B::Tensor>, Vec<B::Tensor>)> {
+    fn forward<B: Backend>(&self, backend: &B, params: &Params<B>, x: &B::Tensor) -> Result<Trace<B>> {
         let (mut inputs, mut before) = (vec![x.clone()], Vec::new());
         for (i, layer) in self.layers.iter().enumerate().take(self.layers.len() - 1) {
             let pre = linear(backend, params, layer, &inputs[i])?;
             inputs.push(backend.activation_forward(self.config.activation, &pre));
             before.push(pre);
         }
-        Ok((inputs, before))
+        Ok(Trace { inputs, before })
     }
 
     /// The scalar of each row of x `[n, features]`, and everything that the consumer asks for.
@@ -72,7 +74,7 @@ impl Mlp {
         goal: &Goal<'_, B>,
         to: &mut Consumer<'_, B>,
     ) -> Result<Vec<f64>> {
-        let (inputs, before) = self.forward(backend, params, x)?;
+        let Trace { inputs, before } = self.forward(backend, params, x)?;
         let n = backend.shape(x).rows;
         let examples: Vec<Segment> = (0..n).map(|start| Segment { start, len: 1 }).collect();
         let rows = Rows { segments: &examples, first_example: 0, loss_rows: LossRows::All };

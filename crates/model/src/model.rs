@@ -18,7 +18,7 @@ use crate::{ModelError, Result};
 
 #[derive(Clone, Debug)]
 enum Arch {
-    Decoder(Decoder),
+    Decoder(Box<Decoder>),
     Mlp(Mlp),
 }
 
@@ -52,7 +52,7 @@ impl<B: Backend> Model<B> {
         let config = ModelConfig::from_json(&json)?;
         let mut plan = Blueprint::default();
         let mut arch = match &config {
-            ModelConfig::Decoder(c) => Arch::Decoder(Decoder::new(c.clone(), &mut plan)),
+            ModelConfig::Decoder(c) => Arch::Decoder(Box::new(Decoder::new(c.clone(), &mut plan))),
             ModelConfig::Mlp(c) => Arch::Mlp(Mlp::new(c.clone(), &mut plan)),
         };
         let layers = select(None, arch.linears_mut())?;
@@ -156,9 +156,9 @@ impl<B: Backend> Model<B> {
         match (&self.config, &example.content) {
             (ModelConfig::Decoder(c), Content::Tokens { ids, .. }) => {
                 check_tokens(&ids[..ids.len().saturating_sub(1)], c.vocab, c.context)?;
-                ids.iter().find(|&&id| id as usize >= c.vocab).map_or(Ok(()), |&id| {
-                    Err(ModelError::Vocabulary { id, vocab: c.vocab })
-                })
+                ids.iter()
+                    .find(|&&id| id as usize >= c.vocab)
+                    .map_or(Ok(()), |&id| Err(ModelError::Vocabulary { id, vocab: c.vocab }))
             }
             (ModelConfig::Mlp(c), Content::Features { values, target }) => {
                 let expected = c.sizes[0];
@@ -167,9 +167,7 @@ impl<B: Backend> Model<B> {
                 }
                 check_target(c.task, c.sizes[c.sizes.len() - 1], target)
             }
-            (ModelConfig::Decoder(_), _) => {
-                Err(ModelError::BatchKind { expected: "tokens", got: "rows of features" })
-            }
+            (ModelConfig::Decoder(_), _) => Err(ModelError::BatchKind { expected: "tokens", got: "rows of features" }),
             (ModelConfig::Mlp(_), _) => Err(ModelError::BatchKind { expected: "rows of features", got: "tokens" }),
         }
     }

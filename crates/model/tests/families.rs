@@ -1,4 +1,5 @@
 //! Every family against transformers on small random models (tests/golden, made by scripts/golden_models.py).
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // Helpers of tests are tests.
 
 use std::path::{Path, PathBuf};
 

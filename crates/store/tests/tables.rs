@@ -230,8 +230,6 @@ fn queries_round_trip() {
         prompt: Some("all".to_owned()),
         completion: Some(" of it".to_owned()),
         measurement: -1.25,
-        gradient_norm: Some(1.0 / 3.0),
-        preconditioned_norm: None,
         metadata,
     };
     let features = QueryRow {

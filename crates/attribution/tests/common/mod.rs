@@ -1,10 +1,13 @@
 //! What the tests of this crate share: reading references, fitting in memory, comparing matrices.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // Helpers of tests are tests.
 #![allow(dead_code)]
 
 use std::path::{Path, PathBuf};
 
 use etymon_attribution::{Parts, Queries, Rank, Result, ScoreBlock, ScoreSink, score};
-use etymon_curvature::{CorrectionTap, Corrections, CovarianceTap, Covariances, Factors, Preconditioner, eigendecompose};
+use etymon_curvature::{
+    CorrectionTap, Corrections, CovarianceTap, Covariances, Factors, Preconditioner, eigendecompose,
+};
 use etymon_data::{Batch, BatchLimits, Batches, Corpus, CorpusOptions, Example, Padding};
 use etymon_model::{Consumer, Measurement, Model, Objective};
 use etymon_store::TensorFile;
@@ -94,9 +97,8 @@ impl Scores {
         let turn = |rows: &[Vec<f64>]| (0..q).flat_map(|j| rows.iter().map(move |r| r[j])).collect::<Vec<f64>>();
         self.total = turn(&self.blocks);
         let n_layers = self.layer_blocks.first().map_or(0, Vec::len);
-        self.layers = (0..n_layers)
-            .map(|l| turn(&self.layer_blocks.iter().map(|r| r[l].clone()).collect::<Vec<_>>()))
-            .collect();
+        self.layers =
+            (0..n_layers).map(|l| turn(&self.layer_blocks.iter().map(|r| r[l].clone()).collect::<Vec<_>>())).collect();
         self.token_sums = turn(&self.token_blocks);
         self
     }

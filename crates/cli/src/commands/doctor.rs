@@ -11,8 +11,11 @@ use serde_json::{Value, json};
 
 use super::{CommandResult, Context, Outcome, print};
 use crate::args::DoctorArgs;
-use crate::error::Result;
-use crate::open::{Opened, Work, open_model, open_rows};
+use crate::error::{CliError, Result};
+use crate::open::{Opened, Work, open_model, open_rows, require_same_model};
+
+/// A matrix of the gradient check.
+type Tensor = <Cpu<f64> as Backend>::Tensor;
 
 /// Examples that are checked.
 const EXAMPLES: usize = 4;
@@ -22,11 +25,14 @@ const GRADIENT_TOLERANCE: f64 = 1e-6;
 const INVARIANCE_TOLERANCE: f64 = 1e-5;
 /// Tokens that a prompt is continued by.
 const CONTINUED: usize = 8;
-/// Step of the central difference, relative to the norm of the parameters' random direction.
+/// Step of the central difference.
 const STEP: f64 = 1e-5;
 
 pub fn run(args: &DoctorArgs, context: Context) -> CommandResult {
     let opened = open_model(&args.model)?;
+    if args.prompt.is_some() && opened.encoder.is_none() {
+        return Err(CliError::NoTokenizer);
+    }
     let mut findings = Findings { checks: Vec::new(), show: !context.global.json };
     findings.note(
         "model",
@@ -42,7 +48,7 @@ pub fn run(args: &DoctorArgs, context: Context) -> CommandResult {
         continuation(&opened, prompt, &mut findings)?;
     }
     if let Some(folder) = &args.factors {
-        conditioning(folder, opened.model, &mut findings)?;
+        conditioning(folder, args, opened.model, &mut findings)?;
     }
     let value = json!({ "checks": findings.checks, "passed": findings.passed() });
     Ok(if findings.passed() { Outcome::Done(value) } else { Outcome::Found(value) })
@@ -118,7 +124,8 @@ fn random_examples(model: &Model<Work>) -> Vec<Example> {
         .collect()
 }
 
-/// The derivative of the loss along a random direction of all parameters, against a central difference, in f64.
+/// The derivative of the loss along a direction of all parameters, against a central difference, in f64. The direction is
+/// half gradient, half random: along a random one alone the derivative of a large model is lost in rounding.
 fn gradient(model: &Model<Work>, examples: &[Example], most_tokens: usize, findings: &mut Findings) -> Result<()> {
     let mut exact = model.to_backend(Cpu::<f64>::new())?;
     let short: Vec<Example> = examples.iter().take(2).map(|e| shortened(e, most_tokens)).collect();
@@ -133,13 +140,17 @@ fn gradient(model: &Model<Work>, examples: &[Example], most_tokens: usize, findi
         let numbers: Vec<f64> = (0..shape.len()).map(|_| rng.random::<f64>() - 0.5).collect();
         directions.push(backend.upload(shape, &numbers)?);
     }
+    let squares = |parts: &mut dyn Iterator<Item = &Tensor>| -> Result<f64> {
+        Ok(parts.map(|x| Ok(backend.dot(x, x)?)).collect::<Result<Vec<f64>>>()?.iter().sum())
+    };
+    let (of_gradient, of_random) = (squares(&mut grads.iter())?.sqrt(), squares(&mut directions.iter())?.sqrt());
     let mut analytic = 0.0;
-    let mut norm = 0.0;
-    for (grad, direction) in grads.iter().zip(&directions) {
+    for (grad, direction) in grads.iter().zip(&mut directions) {
+        backend.scale(1.0 / of_random, direction);
+        backend.axpy(1.0 / of_gradient.max(1e-300), grad, direction)?;
         analytic += backend.dot(grad, direction)?;
-        norm += backend.dot(direction, direction)?;
     }
-    let step = STEP / f64::sqrt(norm);
+    let step = STEP;
     let mut loss_at = |shift: f64| -> Result<f64> {
         for (param, direction) in exact.params_mut().iter_mut().zip(&directions) {
             backend.axpy(shift, direction, param)?;
@@ -150,7 +161,8 @@ fn gradient(model: &Model<Work>, examples: &[Example], most_tokens: usize, findi
     let below = loss_at(-2.0 * step)?;
     let numeric = (above - below) / (2.0 * step);
     let error = (numeric - analytic).abs() / analytic.abs().max(1e-12);
-    let text = format!("directional derivative {analytic:.9e}, finite difference {numeric:.9e}, relative error {error:.1e}");
+    let text =
+        format!("directional derivative {analytic:.9e}, finite difference {numeric:.9e}, relative error {error:.1e}");
     findings.check("gradient", error < GRADIENT_TOLERANCE, text);
     Ok(())
 }
@@ -191,13 +203,21 @@ fn losses(model: &Model<Work>, examples: &[Example], padding: Padding) -> Result
 }
 
 fn difference(x: &[f64], y: &[f64]) -> f64 {
-    x.iter().zip(y).map(|(x, y)| (x - y).abs() / x.abs().max(1e-12)).fold(0.0, f64::max)
+    x.iter().zip(y).map(|(x, y)| (x - y).abs() / x.abs().max(1.0)).fold(0.0, f64::max)
 }
 
 /// Eigenvalues per layer: their range, and how many directions carry the curvature.
-fn conditioning(folder: &std::path::Path, mut model: Model<Work>, findings: &mut Findings) -> Result<()> {
+fn conditioning(
+    folder: &std::path::Path,
+    args: &DoctorArgs,
+    mut model: Model<Work>,
+    findings: &mut Findings,
+) -> Result<()> {
     let run = RunFolder::open_complete(folder, "factors")?;
-    model.select_layers(run.manifest().spec.config["layers"].as_str())?;
+    require_same_model(&run, &args.model.model)?;
+    if args.model.layers.is_none() {
+        model.select_layers(run.manifest().spec.config["layers"].as_str())?;
+    }
     let factors = Factors::open(folder, model.layers())?;
     let kind = if factors.has_correction() { Spectrum::Corrected } else { Spectrum::Kronecker };
     for (i, spec) in model.layers().iter().enumerate() {
@@ -221,7 +241,7 @@ fn conditioning(folder: &std::path::Path, mut model: Model<Work>, findings: &mut
 
 /// Greedy continuation of a prompt.
 fn continuation(opened: &Opened, prompt: &str, findings: &mut Findings) -> Result<()> {
-    let Some(encoder) = &opened.encoder else { return Err(crate::error::CliError::NoTokenizer) };
+    let Some(encoder) = &opened.encoder else { return Err(CliError::NoTokenizer) };
     let mut ids = encoder.encode(prompt)?;
     let start = ids.len();
     let context = opened.model.config().context().unwrap_or(0);

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use etymon_curvature::{FitOptions, FitSummary, Labels, fit};
 use etymon_data::BatchLimits;
 use etymon_model::LayerSpec;
-use etymon_store::{Opened as Folder, Overwrite, RunFolder, RunSpec};
+use etymon_store::{Opened as Folder, Overwrite, RunFolder, RunSpec, require_space};
 use serde_json::{Value, json};
 
 use super::{CommandResult, Context, Outcome};
 use crate::args::{FitArgs, FitMethod, LabelSource};
 use crate::error::{CliError, Result};
-use crate::open::{count_examples, data_fingerprints, model_fingerprints, open_corpus, open_model};
+use crate::open::{
+    count_examples, data_fingerprints, model_fingerprints, open_corpus, open_model, tokenizer_fingerprint,
+};
 use crate::progress::FitBars;
 
 /// Examples per shard.
@@ -24,7 +26,8 @@ pub fn run(args: &FitArgs, context: Context) -> CommandResult {
     let layers = opened.model.layers();
     check_widths(layers)?;
     let corpus = open_corpus(&opened, &args.data)?;
-    let counted = count_examples(&corpus, args.data.max_rows)?;
+    check_memory(layers)?;
+    let counted = count_examples(&opened.model, &corpus, args.data.max_rows)?;
     context.reporter.say(format!(
         "fit {}: {} layers of {}, {}",
         method_name(args.method),
@@ -32,7 +35,12 @@ pub fn run(args: &FitArgs, context: Context) -> CommandResult {
         args.model.model.display(),
         counted.describe()
     ));
+    for layer in layers {
+        context.reporter.detail(format!("  {} [{}, {}]", layer.name, layer.d_out, layer.d_in));
+    }
+    counted.reasons.iter().for_each(|reason| context.reporter.detail(format!("  skipped {reason}")));
     let mut inputs = model_fingerprints(&args.model.model)?;
+    inputs.extend(tokenizer_fingerprint(&args.model)?);
     inputs.extend(data_fingerprints("data", &corpus)?);
     let spec = RunSpec {
         kind: "factors".to_owned(),
@@ -40,6 +48,7 @@ pub fn run(args: &FitArgs, context: Context) -> CommandResult {
         seeds: BTreeMap::from([("labels".to_owned(), args.seed)]),
         inputs,
     };
+    require_space(&args.out.out, disk_bytes(layers))?;
     let overwrite = if args.out.overwrite { Overwrite::Replace } else { Overwrite::Refuse };
     let folder = match RunFolder::open_or_create(&args.out.out, spec, overwrite)? {
         Folder::AlreadyComplete(run) => {
@@ -65,7 +74,7 @@ pub fn run(args: &FitArgs, context: Context) -> CommandResult {
     let mut bars = FitBars::new(context.reporter, counted.examples, layers.len() as u64);
     let summary = fit(&opened.model, &corpus, &options, folder.path(), &mut bars)?;
     let mut folder = folder;
-    folder.update_progress(json!({ "examples": summary.examples }))?;
+    folder.update_progress(json!({ "examples": summary.examples, "data": counted.json() }))?;
     let folder = folder.complete(summary.timings.clone())?;
     context.reporter.say(format!("factors in {}", folder.path().display()));
     Ok(Outcome::Done(result(&folder, Some(&summary))))
@@ -81,6 +90,7 @@ fn config(args: &FitArgs, layers: &[LayerSpec]) -> Value {
         "max_rows": args.data.max_rows,
         "max_tokens": args.data.rows.max_tokens,
         "pack": args.data.pack,
+        "format": args.data.rows.format,
         "label": args.data.rows.label,
         "on_bad_row": format!("{:?}", args.data.rows.on_bad_row).to_lowercase(),
     })
@@ -90,6 +100,30 @@ fn method_name(method: FitMethod) -> &'static str {
     match method {
         FitMethod::Ekfac => "ekfac",
         FitMethod::Kfac => "kfac",
+    }
+}
+
+/// Numbers in A and S, each A once.
+fn n_covariance(layers: &[LayerSpec]) -> u64 {
+    let of = |(i, l): (usize, &LayerSpec)| l.d_out * l.d_out + if l.input.0 == i { l.d_in * l.d_in } else { 0 };
+    layers.iter().enumerate().map(|l| of(l) as u64).sum()
+}
+
+/// Bytes of the factors and, while a pass is unfinished, of its sums.
+fn disk_bytes(layers: &[LayerSpec]) -> u64 {
+    let lambda: u64 = layers.iter().map(|l| (l.d_out * l.d_in) as u64).sum();
+    4 * (n_covariance(layers) + lambda) + 8 * n_covariance(layers).max(lambda)
+}
+
+/// Refuses layers whose sums do not fit into memory: f32 on the backend, f64 of the shard and of the whole.
+fn check_memory(layers: &[LayerSpec]) -> Result<()> {
+    let needed = 20.0 * n_covariance(layers) as f64;
+    match crate::machine::free_memory() {
+        Some(free) if needed > 0.9 * free as f64 => {
+            let gib = f64::from(1u32 << 30);
+            Err(CliError::FitMemory { needed_gib: needed / gib, free_gib: free as f64 / gib })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -104,6 +138,7 @@ fn result(folder: &RunFolder, summary: Option<&FitSummary>) -> Value {
     json!({
         "factors": folder.path(),
         "examples": folder.manifest().progress["examples"],
+        "data": folder.manifest().progress["data"],
         "seconds": summary.map_or(&folder.manifest().timings, |s| &s.timings),
     })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use clap::Parser;
-use etymon_store::{write_atomic};
+use etymon_store::write_atomic;
 use etymon_viewer::{QueryReport, Row};
 use serde_json::{Value, json};
 
@@ -40,8 +40,19 @@ pub fn run(args: &QuickstartArgs, context: Context) -> CommandResult {
         vec!["train", ""],
         vec!["fit", "--model", &model, "--data", &train, "--out", &factors, "--seed", &seed],
         vec![
-            "score", "--model", &model, "--factors", &factors, "--data", &train, "--queries", &queries, "--out", &scores,
-            "--per-layer", "--per-token",
+            "score",
+            "--model",
+            &model,
+            "--factors",
+            &factors,
+            "--data",
+            &train,
+            "--queries",
+            &queries,
+            "--out",
+            &scores,
+            "--per-layer",
+            "--per-token",
         ],
         vec!["report", &scores, "-o", &page, "--title", "etymon quickstart"],
     ];
@@ -132,9 +143,7 @@ fn is_hit(query: &QueryReport, facts: &BTreeMap<String, String>) -> bool {
 /// Train id → fact.
 fn facts_of_rows() -> Result<BTreeMap<String, String>> {
     let rows = TRAIN.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    Ok(rows
-        .filter_map(|row| Some((row["id"].as_str()?.to_owned(), row["fact"].as_str()?.to_owned())))
-        .collect())
+    Ok(rows.filter_map(|row| Some((row["id"].as_str()?.to_owned(), row["fact"].as_str()?.to_owned()))).collect())
 }
 
 fn write_text(path: &Path, text: &str) -> Result<()> {

@@ -43,7 +43,13 @@ pub fn read_report(folder: &Path, title: String, only: Option<&[String]>) -> Res
         let scores = table.column(&query.query_id)?;
         queries.push(query_report(query, rows, &scores, &names, n_train));
     }
-    Ok(Report { title, subtitle: subtitle(config, &manifest.spec.inputs), facts: facts(config, progress), n_train, queries })
+    Ok(Report {
+        title,
+        subtitle: subtitle(config, &manifest.spec.inputs),
+        facts: facts(config, progress),
+        n_train,
+        queries,
+    })
 }
 
 fn query_report(query: QueryRow, rows: Vec<TopRow>, scores: &[f32], names: &[String], n_train: u64) -> QueryReport {
@@ -51,7 +57,8 @@ fn query_report(query: QueryRow, rows: Vec<TopRow>, scores: &[f32], names: &[Str
     let list = |rows: Vec<TopRow>| rows.into_iter().map(|r| row(r, n_train)).collect::<Vec<_>>();
     let (proponents, opponents) = (list(proponents), list(opponents));
     let has_layers = proponents.iter().any(|r| !r.layers.is_empty());
-    let layers = if has_layers { LayerShare::from_rows(names, proponents.iter().chain(&opponents)) } else { Vec::new() };
+    let layers =
+        if has_layers { LayerShare::from_rows(names, proponents.iter().chain(&opponents)) } else { Vec::new() };
     QueryReport {
         id: query.query_id,
         prompt: query.prompt.or(query.text).unwrap_or_default(),
@@ -88,8 +95,8 @@ fn subtitle(config: &Value, inputs: &BTreeMap<String, etymon_store::Fingerprint>
         found.map(|p| p.display().to_string()).unwrap_or_default()
     };
     let method = config["method"].as_str().unwrap_or_default();
-    let damping = config["damping"].as_str().unwrap_or_default();
-    format!("{method}, damping {damping}, model {}, data {}", folder_of(&path("model/")), path("data/"))
+    let damping = config["damping"].as_str().map(|d| format!(", damping {d}")).unwrap_or_default();
+    format!("{method}{damping}, model {}, data {}", folder_of(&path("model/")), path("data/"))
 }
 
 fn folder_of(file: &str) -> String {
@@ -101,13 +108,12 @@ fn facts(config: &Value, progress: &Value) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let mut facts = vec![
         ("method".to_owned(), text(&config["method"])),
-        ("damping".to_owned(), text(&config["damping"])),
         ("measurement".to_owned(), text(&config["measurement"])),
         ("train examples".to_owned(), text(&progress["n_train"])),
         ("scored".to_owned(), text(&progress["rows"])),
         ("layers".to_owned(), strings(&progress["layers"]).len().to_string()),
     ];
-    for key in ["rank", "filter"] {
+    for key in ["damping", "rank", "filter"] {
         if !config[key].is_null() {
             facts.push((key.to_owned(), text(&config[key])));
         }

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use etymon_attribution::{Parts, Queries, QueryValue, Rank, ScoreSink, TopK, score, self_influence};
-use etymon_curvature::{Factors, Preconditioner, Spectrum};
+use etymon_curvature::{CurvatureError, Factors, Preconditioner, Spectrum};
 use etymon_data::{BatchLimits, CandidateFilter, Corpus, DataError, Example, ExampleIndex, union_of};
-use etymon_model::{Measurement, Model};
-use etymon_store::{Manifest, Opened as Folder, Overwrite, RunFolder, RunSpec};
+use etymon_model::{Measurement, Model, ModelConfig, ModelError, Task};
+use etymon_store::{Opened as Folder, Overwrite, RunFolder, RunSpec, require_space};
 use serde_json::{Value, json};
 
 use super::{CommandResult, Context, Outcome};
@@ -15,9 +15,12 @@ use crate::args::{MeasurementArg, PerToken, ScoreArgs, ScoreMethod};
 use crate::error::{CliError, Result};
 use crate::open::{
     Counted, Opened, Work, count_examples, data_fingerprints, model_fingerprints, open_corpus, open_model,
-    read_queries,
+    read_queries, require_same_model, tokenizer_fingerprint,
 };
 use crate::tables::{Tables, replay, write_queries, write_top};
+
+/// Names of the tables' own columns.
+const RESERVED: [&str; 5] = ["", "train_id", "layer", "position", "token"];
 
 pub fn run(args: &ScoreArgs, context: Context) -> CommandResult {
     let mut opened = open_model(&args.model)?;
@@ -28,7 +31,8 @@ pub fn run(args: &ScoreArgs, context: Context) -> CommandResult {
     if !args.self_influence {
         check_memory(&opened.model, queries.len(), rank(args))?;
     }
-    let counted = count_examples(&corpus, args.data.max_rows)?;
+    let counted = count_examples(&opened.model, &corpus, args.data.max_rows)?;
+    require_space(&args.out.out, disk_bytes(args, &opened.model, &counted, queries.len().max(1)))?;
     context.reporter.say(format!("score {}: {}", args.method.name(), counted.describe()));
     let mut run = match open_folder(args, &opened.model, &corpus)? {
         Folder::AlreadyComplete(run) => {
@@ -53,11 +57,14 @@ pub fn run(args: &ScoreArgs, context: Context) -> CommandResult {
     } else {
         job.influence(&mut run, &queries, preconditioner, filter)?
     };
-    run.update_progress(json!({
-        "rows": scored,
-        "n_train": counted.examples,
-        "layers": opened.model.layers().iter().map(|l| l.name.as_str()).collect::<Vec<_>>(),
-    }))?;
+    // What was noted for resuming stays: a crash before the last line must not lose the tables.
+    let mut progress = run.manifest().progress.as_object().cloned().unwrap_or_default();
+    progress.insert("rows".to_owned(), json!(scored));
+    progress.insert("n_train".to_owned(), json!(args.n_train.unwrap_or(counted.examples)));
+    progress.insert("data".to_owned(), counted.json());
+    let names: Vec<&str> = opened.model.layers().iter().map(|l| l.name.as_str()).collect();
+    progress.insert("layers".to_owned(), json!(names));
+    run.update_progress(Value::Object(progress))?;
     let run = run.complete(BTreeMap::from([("total".to_owned(), started.elapsed().as_secs_f64())]))?;
     context.reporter.say(format!("scores in {}", run.path().display()));
     Ok(Outcome::Done(result(&run)))
@@ -81,8 +88,7 @@ impl Job<'_> {
     ) -> Result<u64> {
         let (args, model) = (self.args, &self.opened.model);
         self.context.reporter.say(format!("  preparing {} queries", examples.len()));
-        let queries =
-            Queries::prepare(model, examples, measurement(args), preconditioner, rank(args), self.limits())?;
+        let queries = Queries::prepare(model, examples, measurement(args), preconditioner, rank(args), self.limits())?;
         let candidates = self.candidates(examples, filter)?;
         let total = candidates.as_ref().map_or(self.counted.examples, |c| c.len() as u64);
         let parts = Parts { layers: args.per_layer, tokens: args.per_token == Some(PerToken::All) };
@@ -109,7 +115,9 @@ impl Job<'_> {
         write_queries(run.path(), self.opened, examples, &queries.values)?;
         let wanted = Parts { layers: args.per_layer, tokens: args.per_token.is_some() };
         let parts = (wanted != Parts::default()).then_some((&queries, wanted, self.limits()));
-        write_top(run.path(), self.opened, &queries.values, parts, &ranked)?;
+        let task = self.context.reporter.task("top rows", queries.len() as u64, 0, "queries");
+        write_top(run.path(), self.opened, &queries.values, parts, &ranked, &|| task.advance(1, 0))?;
+        task.finish();
         Ok(rows)
     }
 
@@ -133,7 +141,7 @@ impl Job<'_> {
         let rows = tables.finish()?;
         let values = [QueryValue { id: "self".to_owned(), measurement: 0.0 }];
         write_queries(run.path(), self.opened, &[], &values)?;
-        write_top(run.path(), self.opened, &values, None, &top.finish())?;
+        write_top(run.path(), self.opened, &values, None, &top.finish(), &|| ())?;
         Ok(rows)
     }
 
@@ -163,9 +171,8 @@ impl Job<'_> {
 
     fn candidates(&self, queries: &[Example], filter: Option<usize>) -> Result<Option<Vec<ExampleIndex>>> {
         let Some(keep) = filter else { return Ok(None) };
-        let most = self.args.data.max_rows.unwrap_or(u64::MAX);
-        let mut union = union_of(&CandidateFilter::tfidf(keep).select(self.corpus, queries)?);
-        union.retain(|index| index.0 < most);
+        let most = self.args.data.max_rows.map_or(usize::MAX, |n| n as usize);
+        let union = union_of(&CandidateFilter::tfidf(keep).within(most).select(self.corpus, queries)?);
         self.context.reporter.say(format!("  tfidf:{keep} keeps {} of {} rows", union.len(), self.counted.examples));
         Ok(Some(union))
     }
@@ -193,7 +200,22 @@ fn open_queries(args: &ScoreArgs, opened: &Opened) -> Result<Vec<Example>> {
         let problem = "is missing; queries are rows with prompt and completion, or use --self-influence".to_owned();
         return Err(CliError::Usage { option: "--queries", problem });
     }
-    read_queries(opened, &args.queries, &args.data.rows)
+    if args.per_token.is_some() && opened.model.config().vocab().is_none() {
+        let problem = "rows of features have no tokens".to_owned();
+        return Err(CliError::Usage { option: "--per-token", problem });
+    }
+    let queries = read_queries(opened, &args.queries, &args.data.rows)?;
+    if let Some(query) = queries.iter().find(|q| RESERVED.contains(&q.id.as_str())) {
+        return Err(CliError::QueryId { id: query.id.clone() });
+    }
+    if let ModelConfig::Mlp(config) = opened.model.config()
+        && config.task == Task::Regression
+        && args.measurement == MeasurementArg::Margin
+    {
+        let (measurement, task) = (Measurement::Margin.name(), config.task.name());
+        return Err(ModelError::Measurement { measurement, task }.into());
+    }
+    Ok(queries)
 }
 
 /// Opens the factors and taps the layers that they are of; refuses factors of another model.
@@ -206,21 +228,20 @@ fn open_factors(args: &ScoreArgs, model: &mut Model<Work>) -> Result<Option<Fact
         return Err(CliError::Usage { option: "--factors", problem });
     };
     let run = RunFolder::open_complete(folder, "factors")?;
-    let manifest: &Manifest = run.manifest();
-    for (name, now) in model_fingerprints(&args.model.model)? {
-        let same = manifest.spec.inputs.get(&name).is_some_and(|then| then.sha256 == now.sha256);
-        if !same {
-            return Err(CliError::OtherModel { folder: folder.display().to_string(), file: name });
-        }
-    }
+    require_same_model(&run, &args.model.model)?;
     if args.model.layers.is_none() {
-        model.select_layers(manifest.spec.config["layers"].as_str())?;
+        model.select_layers(run.manifest().spec.config["layers"].as_str())?;
     }
-    Ok(Some(Factors::open(folder, model.layers())?))
+    let factors = Factors::open(folder, model.layers())?;
+    if args.method == ScoreMethod::Ekfac && !factors.has_correction() {
+        return Err(CurvatureError::NoCorrection.into());
+    }
+    Ok(Some(factors))
 }
 
 fn open_folder(args: &ScoreArgs, model: &Model<Work>, corpus: &Corpus) -> Result<Folder> {
     let mut inputs = model_fingerprints(&args.model.model)?;
+    inputs.extend(tokenizer_fingerprint(&args.model)?);
     inputs.extend(data_fingerprints("data", corpus)?);
     for (i, path) in args.queries.iter().enumerate() {
         inputs.insert(format!("queries/{i:05}"), etymon_store::fingerprint(path)?);
@@ -238,7 +259,7 @@ fn config(args: &ScoreArgs, model: &Model<Work>) -> Value {
     json!({
         "method": args.method.name(),
         "self_influence": args.self_influence,
-        "damping": args.damping.to_string(),
+        "damping": (args.method != ScoreMethod::GradDot).then(|| args.damping.to_string()),
         "measurement": measurement(args).name(),
         "rank": args.rank,
         "layer_names": model.layers().iter().map(|l| l.name.as_str()).collect::<Vec<_>>(),
@@ -248,9 +269,19 @@ fn config(args: &ScoreArgs, model: &Model<Work>) -> Value {
         "filter": args.filter,
         "max_rows": args.data.max_rows,
         "max_tokens": args.data.rows.max_tokens,
+        "n_train": args.n_train,
         "pack": args.data.pack,
+        "format": args.data.rows.format,
+        "on_bad_row": format!("{:?}", args.data.rows.on_bad_row).to_lowercase(),
         "label": args.data.rows.label,
     })
+}
+
+/// Bytes of the tables: floats hardly compress.
+fn disk_bytes(args: &ScoreArgs, model: &Model<Work>, counted: &Counted, n_queries: usize) -> u64 {
+    let layers = if args.per_layer { model.layers().len() as u64 } else { 0 };
+    let tokens = if args.per_token == Some(PerToken::All) { counted.tokens } else { 0 };
+    4 * n_queries as u64 * (counted.examples * (1 + layers) + tokens)
 }
 
 fn measurement(args: &ScoreArgs) -> Measurement {
@@ -290,6 +321,7 @@ fn result(run: &RunFolder) -> Value {
         "scores": run.path(),
         "rows": manifest.progress["rows"],
         "n_train": manifest.progress["n_train"],
+        "data": manifest.progress["data"],
         "seconds": manifest.timings,
     })
 }

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 
+use etymon_store::{QueryRow, RunFolder};
 use etymon_viewer::{Color, QueryReport, to_terminal};
 use serde_json::{Value, json};
 
@@ -12,8 +13,8 @@ use crate::error::{CliError, Result};
 
 pub fn run(args: &TopArgs, context: Context) -> CommandResult {
     let only = (!args.query.is_empty()).then_some(args.query.as_slice());
+    check_known(args)?;
     let report = read_report(&args.scores, String::new(), only)?;
-    check_known(args, &report.queries)?;
     if !context.global.json {
         for query in &report.queries {
             show(query, args.k);
@@ -30,10 +31,11 @@ pub fn show(query: &QueryReport, k: usize) {
     print(&to_terminal(query, columns.unwrap_or(100).min(120), color, k));
 }
 
-fn check_known(args: &TopArgs, queries: &[QueryReport]) -> Result<()> {
-    let Some(id) = args.query.iter().find(|id| !queries.iter().any(|q| &q.id == *id)) else { return Ok(()) };
-    let all = read_report(&args.scores, String::new(), None)?;
-    let mut known: Vec<String> = all.queries.into_iter().map(|q| q.id).collect();
+fn check_known(args: &TopArgs) -> Result<()> {
+    let run = RunFolder::open_complete(&args.scores, "scores")?;
+    let rows = QueryRow::read_all(&run.file("queries.parquet"))?;
+    let mut known: Vec<String> = rows.into_iter().map(|q| q.query_id).collect();
+    let Some(id) = args.query.iter().find(|id| !known.contains(id)) else { return Ok(()) };
     known.truncate(20);
     let folder = args.scores.display().to_string();
     Err(CliError::UnknownQuery { id: id.clone(), folder, known: known.join(", ") })

@@ -15,8 +15,10 @@ const EXAMPLE: &str = include_str!("../../assets/train.toml");
 
 pub fn run(args: &TrainArgs, context: Context) -> CommandResult {
     let Some(path) = args.config.as_ref().filter(|_| !args.example) else {
-        print(EXAMPLE);
-        return Ok(Outcome::Done(json!({})));
+        if !context.global.json {
+            print(EXAMPLE);
+        }
+        return Ok(Outcome::Done(json!({ "example": EXAMPLE })));
     };
     let job = Job::read(path)?;
     context.reporter.say(format!("train {}", job.out.display()));

@@ -2,10 +2,10 @@
 
 use etymon_tensor::Backend;
 
-use super::block::{Ctx, Saved, TokenRows};
 use super::Decoder;
-use crate::params::Params;
+use super::block::{Ctx, Saved, TokenRows};
 use crate::Result;
+use crate::params::Params;
 
 /// What the backward pass needs of a forward pass through all blocks.
 pub(super) struct Trace<B: Backend> {

@@ -81,11 +81,9 @@ impl Decoder {
         };
         let c = &config;
         let normal = Init::Normal(STD);
-        let embedding =
-            plan.matrix(format!("{}.weight", names.embedding), c.vocab, c.d_model, Storage::Matrix, normal);
-        let positions = (c.positions == Positions::Learned).then(|| {
-            plan.matrix(format!("{}.weight", names.positions), c.context, c.d_model, Storage::Matrix, normal)
-        });
+        let embedding = plan.matrix(format!("{}.weight", names.embedding), c.vocab, c.d_model, Storage::Matrix, normal);
+        let positions = (c.positions == Positions::Learned)
+            .then(|| plan.matrix(format!("{}.weight", names.positions), c.context, c.d_model, Storage::Matrix, normal));
         let blocks = (0..c.n_layers).map(|i| block(c, names, i, plan)).collect();
         let final_norm = norm(c, names.final_norm.to_owned(), plan);
         let weight = if c.tied {
@@ -102,8 +100,7 @@ impl Decoder {
 
 fn norm(c: &DecoderConfig, name: String, plan: &mut Blueprint) -> NormParams {
     let gain = plan.vector(format!("{name}.weight"), c.d_model, Init::Ones);
-    let shift =
-        (c.norm == Norm::LayerNorm).then(|| plan.vector(format!("{name}.bias"), c.d_model, Init::Zeros));
+    let shift = (c.norm == Norm::LayerNorm).then(|| plan.vector(format!("{name}.bias"), c.d_model, Init::Zeros));
     NormParams { gain, shift }
 }
 

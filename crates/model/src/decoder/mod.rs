@@ -72,10 +72,12 @@ impl Decoder {
 
 impl Block {
     fn linears(&self) -> impl Iterator<Item = &Linear> {
-        self.qkv.linears().iter().chain(std::iter::once(&self.output)).chain(&self.mlp.gate).chain([
-            &self.mlp.up,
-            &self.mlp.down,
-        ])
+        self.qkv
+            .linears()
+            .iter()
+            .chain(std::iter::once(&self.output))
+            .chain(&self.mlp.gate)
+            .chain([&self.mlp.up, &self.mlp.down])
     }
 
     fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {

@@ -38,10 +38,6 @@ impl Columns<'_> {
         Ok(self.array::<T>(name)?.values().to_vec())
     }
 
-    pub(super) fn optional_numbers<T: ArrowPrimitiveType>(&self, name: &str) -> Result<Vec<Option<T::Native>>> {
-        Ok(self.array::<T>(name)?.iter().collect())
-    }
-
     pub(super) fn u32s(&self, name: &str) -> Result<Vec<u32>> {
         self.numbers::<UInt32Type>(name)
     }
@@ -118,14 +114,6 @@ pub(super) fn fields_column<'a>(values: impl Iterator<Item = &'a Fields>) -> Arr
 
 pub(super) fn number_column<T: ArrowPrimitiveType>(values: impl IntoIterator<Item = T::Native>) -> ArrayRef {
     Arc::new(PrimitiveArray::<T>::from_iter_values(values))
-}
-
-pub(super) fn optional_number_column<T>(values: impl Iterator<Item = Option<T::Native>>) -> ArrayRef
-where
-    T: ArrowPrimitiveType,
-    PrimitiveArray<T>: FromIterator<Option<T::Native>>,
-{
-    Arc::new(values.collect::<PrimitiveArray<T>>())
 }
 
 pub(super) fn string_list_column<'a>(values: impl Iterator<Item = Option<&'a [String]>>) -> ArrayRef {

@@ -7,10 +7,7 @@ use arrow_array::types::Float64Type;
 use arrow_schema::{DataType, Field};
 
 use super::Fields;
-use super::columns::{
-    Columns, field, fields_column, number_column, optional, optional_number_column, optional_string_column,
-    string_column,
-};
+use super::columns::{Columns, field, fields_column, number_column, optional, optional_string_column, string_column};
 use super::rows::{Row, read_rows, write_rows};
 use crate::error::Result;
 
@@ -27,10 +24,6 @@ pub struct QueryRow {
     pub completion: Option<String>,
     /// The measurement f(θ).
     pub measurement: f64,
-    /// ‖∇f‖₂ over the layers attributed.
-    pub gradient_norm: Option<f64>,
-    /// The norm of the preconditioned gradient.
-    pub preconditioned_norm: Option<f64>,
     /// Its other columns.
     pub metadata: Fields,
 }
@@ -61,8 +54,6 @@ impl Row for QueryRow {
             optional("prompt", DataType::Utf8),
             optional("completion", DataType::Utf8),
             field("measurement", DataType::Float64),
-            optional("gradient_norm", DataType::Float64),
-            optional("preconditioned_norm", DataType::Float64),
             field("metadata", DataType::Utf8),
         ]
     }
@@ -74,8 +65,6 @@ impl Row for QueryRow {
             optional_string_column(rows.iter().map(|r| &r.prompt)),
             optional_string_column(rows.iter().map(|r| &r.completion)),
             number_column::<Float64Type>(rows.iter().map(|r| r.measurement)),
-            optional_number_column::<Float64Type>(rows.iter().map(|r| r.gradient_norm)),
-            optional_number_column::<Float64Type>(rows.iter().map(|r| r.preconditioned_norm)),
             fields_column(rows.iter().map(|r| &r.metadata)),
         ]
     }
@@ -85,8 +74,6 @@ impl Row for QueryRow {
         let mut prompt = columns.optional_strings("prompt")?.into_iter();
         let mut completion = columns.optional_strings("completion")?.into_iter();
         let mut measurement = columns.numbers::<Float64Type>("measurement")?.into_iter();
-        let mut gradient_norm = columns.optional_numbers::<Float64Type>("gradient_norm")?.into_iter();
-        let mut preconditioned_norm = columns.optional_numbers::<Float64Type>("preconditioned_norm")?.into_iter();
         let mut metadata = columns.fields("metadata")?.into_iter();
         let row = |query_id| {
             Some(Self {
@@ -95,8 +82,6 @@ impl Row for QueryRow {
                 prompt: prompt.next()?,
                 completion: completion.next()?,
                 measurement: measurement.next()?,
-                gradient_norm: gradient_norm.next()?,
-                preconditioned_norm: preconditioned_norm.next()?,
                 metadata: metadata.next()?,
             })
         };
