@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use etymon_store::{LayerTable, ScoreTable, TopRow, TopSide};
+use etymon_store::{LayerTable, ScoreTable, ScoreTableWriter, TopRow, TopSide};
 use serde_json::Value;
 
 fn reference(part: &str) -> String {
@@ -139,6 +139,45 @@ fn a_command_that_is_done_is_not_done_again_and_other_settings_are_refused() {
 }
 
 #[test]
+fn an_interrupted_score_goes_on_and_ends_as_if_never_interrupted() {
+    let lm = Lm::new();
+    lm.fit(&["--max-rows", "50"]);
+    let args = lm.score_args("whole");
+    ok(&[&strs(&args)[..], &["--top", "5"]].concat());
+    let (whole, cut) = (PathBuf::from(lm.at("whole")), PathBuf::from(lm.at("cut")));
+    let table = ScoreTable::open(&whole).unwrap();
+    let first = table.blocks(100).next().unwrap().unwrap();
+
+    // What a run leaves behind that was killed after it had saved 100 rows.
+    std::fs::create_dir(&cut).unwrap();
+    let mut writer = ScoreTableWriter::open(&cut, table.queries()).unwrap();
+    writer.block(&first.keys.train_ids, &first.scores).unwrap();
+    writer.finish().unwrap();
+    std::fs::write(cut.join("scores-00001.parquet.part"), "half a file").unwrap();
+    let text = std::fs::read_to_string(whole.join("manifest.json")).unwrap();
+    let mut manifest: Value = serde_json::from_str(&text).unwrap();
+    manifest["status"] = "running".into();
+    manifest["progress"] = serde_json::json!({"score_files": 1, "layer_files": 0, "token_files": 0});
+    std::fs::write(cut.join("manifest.json"), manifest.to_string()).unwrap();
+
+    let args = lm.score_args("cut");
+    let resumed = ok(&[&strs(&args)[..], &["--top", "5"]].concat());
+    assert_eq!(resumed["rows"], 300);
+    let again = ScoreTable::open(&cut).unwrap();
+    assert_eq!(again.train_ids().unwrap(), table.train_ids().unwrap());
+    for query in table.queries() {
+        let (x, y) = (again.column(query).unwrap(), table.column(query).unwrap());
+        let y: Vec<f64> = y.into_iter().map(f64::from).collect();
+        assert!(relative_error(&x, &y) < 1e-6, "{query}");
+    }
+    let names = |folder: &Path| -> Vec<(String, String)> {
+        let rows = TopRow::read_all(&folder.join("top.parquet")).unwrap();
+        rows.into_iter().map(|r| (r.query_id, r.train_id)).collect()
+    };
+    assert_eq!(names(&cut), names(&whole));
+}
+
+#[test]
 fn a_filter_scores_its_candidates_as_the_whole_pass_does() {
     let lm = Lm::new();
     lm.fit(&["--max-rows", "60"]);
@@ -262,6 +301,46 @@ fn bad_input_is_refused_before_long_work_with_a_message_that_names_it() {
         &["tfidf:N"],
     );
     has(score(&["--queries", &queries, "--damping", "0.1"]), &["rel:X or abs:X"]);
+    let named = write("named.jsonl", "{\"id\": \"train_id\", \"text\": \"And he said\"}\n");
+    has(score(&["--queries", &named, "--method", "grad-dot"]), &["`train_id`", "another id"]);
+    let kfac = at("kfac");
+    ok(&["fit", "--model", &lm, "--data", &data, "--out", &kfac, "--method", "kfac", "--max-rows", "20"]);
+    has(score(&["--queries", &reference("lm/query.jsonl"), "--factors", &kfac]), &["--method kfac"]);
+    has(
+        refused(&[
+            "score",
+            "--model",
+            &reference("digits"),
+            "--data",
+            &reference("digits/train.csv"),
+            "--queries",
+            &reference("digits/query.csv"),
+            "--method",
+            "grad-dot",
+            "--per-token",
+            "all",
+            "--out",
+            &out,
+        ]),
+        &["--per-token", "no tokens"],
+    );
+    has(
+        refused(&[
+            "score",
+            "--model",
+            &reference("digits"),
+            "--factors",
+            &kfac,
+            "--data",
+            &reference("digits/train.csv"),
+            "--queries",
+            &reference("digits/query.csv"),
+            "--out",
+            &out,
+        ]),
+        &["another model"],
+    );
+    assert!(!Path::new(&out).exists(), "nothing was begun");
     let other = at("other");
     std::fs::create_dir(&other).unwrap();
     std::fs::write(Path::new(&other).join("precious.txt"), "x").unwrap();

@@ -118,3 +118,46 @@ fn number(file: &TensorFile, key: &str) -> Result<u64> {
     let found = file.metadata().get(key).and_then(|text| text.parse().ok());
     found.ok_or_else(|| CurvatureError::Layers { problem: format!("an unfinished fit does not tell its `{key}`") })
 }
+
+#[cfg(test)]
+mod tests {
+    use etymon_model::LayerId;
+
+    use super::*;
+
+    fn specs() -> Vec<LayerSpec> {
+        let spec = |name: &str, input| LayerSpec { name: name.to_owned(), d_in: 2, d_out: 3, bias: false, input };
+        vec![spec("q", LayerId(0)), spec("k", LayerId(0))]
+    }
+
+    #[test]
+    fn sums_are_continued_as_they_were_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let specs = specs();
+        let mut covariances = Covariances::empty(&specs);
+        assert_eq!(Covariances::load_or_empty(folder.path(), &specs).unwrap(), covariances);
+        covariances.layers[0].a = vec![1.0 / 3.0, 2.0, 2.0, 5.0];
+        covariances.layers[1].s[4] = 1e-300;
+        covariances.layers[1].rows = 77;
+        covariances.examples = 5;
+        covariances.save(folder.path(), &specs).unwrap();
+        assert_eq!(Covariances::load_or_empty(folder.path(), &specs).unwrap(), covariances);
+        let mut corrections = Corrections::empty(&specs);
+        corrections.layers[1][2] = 0.1;
+        corrections.examples = 9;
+        corrections.save(folder.path(), &specs).unwrap();
+        assert_eq!(Corrections::load_or_empty(folder.path(), &specs).unwrap(), corrections);
+        remove(folder.path()).unwrap();
+        assert_eq!(Corrections::load_or_empty(folder.path(), &specs).unwrap(), Corrections::empty(&specs));
+    }
+
+    #[test]
+    fn sums_of_other_layers_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut wider = specs();
+        Covariances::empty(&wider).save(folder.path(), &wider).unwrap();
+        wider[1].d_out = 4;
+        let error = Covariances::load_or_empty(folder.path(), &wider).unwrap_err();
+        assert!(matches!(error, CurvatureError::Layers { .. }), "{error}");
+    }
+}

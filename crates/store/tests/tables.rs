@@ -244,7 +244,7 @@ fn queries_round_trip() {
     QueryRow::write_all(&path, &rows).unwrap();
     assert_eq!(QueryRow::read_all(&path).unwrap(), rows);
     let error = TopRow::read_all(&path).unwrap_err();
-    assert!(matches!(&error, StoreError::Column { column, found: None, .. } if column == "rank"), "{error}");
+    assert!(matches!(&error, StoreError::Column { column, found: None, .. } if column == "side"), "{error}");
 }
 
 #[test]
