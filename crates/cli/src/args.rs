@@ -43,6 +43,10 @@ pub struct Global {
     /// More detail in messages: the tapped layers, why rows were skipped
     #[arg(short, long, global = true, conflicts_with = "quiet")]
     pub verbose: bool,
+    /// Seed of all random streams: start and order of a training, labels drawn for the curvature [default: 0; for train
+    /// that of the configuration]
+    #[arg(long, global = true, value_name = "N")]
+    pub seed: Option<u64>,
     /// Threads [default: all cores]
     #[arg(long, global = true, value_name = "N", value_parser = positive())]
     pub threads: Option<usize>,
@@ -148,9 +152,6 @@ pub struct QuickstartArgs {
     /// Output folder
     #[arg(long, value_name = "FOLDER", default_value = "etymon-quickstart")]
     pub out: PathBuf,
-    /// Seed of the training and of the drawn labels
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
     /// Start over, whatever is there
     #[arg(long)]
     pub overwrite: bool,
@@ -186,9 +187,6 @@ pub struct FitArgs {
     /// Labels of the pseudo-gradients: drawn from the model (true Fisher) or the data's (empirical Fisher)
     #[arg(long, value_enum, default_value_t = LabelSource::Model)]
     pub labels: LabelSource,
-    /// Seed of the drawn labels
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
     #[command(flatten)]
     pub batch: BatchArgs,
 }

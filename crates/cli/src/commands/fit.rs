@@ -22,6 +22,7 @@ const SHARD: u64 = 1024;
 const WIDEST: usize = 32_768;
 
 pub fn run(args: &FitArgs, context: Context) -> CommandResult {
+    let seed = context.global.seed.unwrap_or(0);
     let opened = open_model(&args.model)?;
     let layers = opened.model.layers();
     check_widths(layers)?;
@@ -45,7 +46,7 @@ pub fn run(args: &FitArgs, context: Context) -> CommandResult {
     let spec = RunSpec {
         kind: "factors".to_owned(),
         config: config(args, layers),
-        seeds: BTreeMap::from([("labels".to_owned(), args.seed)]),
+        seeds: BTreeMap::from([("labels".to_owned(), seed)]),
         inputs,
     };
     require_space(&args.out.out, disk_bytes(layers))?;
@@ -63,7 +64,7 @@ pub fn run(args: &FitArgs, context: Context) -> CommandResult {
     };
     let options = FitOptions {
         labels: match args.labels {
-            LabelSource::Model => Labels::Model { seed: args.seed },
+            LabelSource::Model => Labels::Model { seed },
             LabelSource::Data => Labels::Data,
         },
         correction: args.method == FitMethod::Ekfac,

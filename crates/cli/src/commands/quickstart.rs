@@ -26,19 +26,19 @@ pub fn run(args: &QuickstartArgs, context: Context) -> CommandResult {
     let out = &args.out;
     let at = |name: &str| out.join(name).display().to_string();
     let data = out.join("data");
+    let seed = context.global.seed.unwrap_or(0);
     write_text(&data.join("train.jsonl"), TRAIN)?;
     write_text(&data.join("queries.jsonl"), QUERIES)?;
-    write_text(&out.join("train.toml"), &CONFIG.replace("seed = 0", &format!("seed = {}", args.seed)))?;
+    write_text(&out.join("train.toml"), &CONFIG.replace("seed = 0", &format!("seed = {seed}")))?;
     context.reporter.say(
         "etymon quickstart: verses of the King James Bible with a hundred invented facts mixed in.\n\
          A small GPT-2 learns them; then EK-FAC influence tells which training texts a prediction comes from.\n",
     );
     let (train, queries, model) = (at("data/train.jsonl"), at("data/queries.jsonl"), at("run/model"));
     let (factors, scores, page) = (at("factors"), at("scores"), at("report.html"));
-    let seed = args.seed.to_string();
     let mut steps: Vec<Vec<&str>> = vec![
         vec!["train", ""],
-        vec!["fit", "--model", &model, "--data", &train, "--out", &factors, "--seed", &seed],
+        vec!["fit", "--model", &model, "--data", &train, "--out", &factors],
         vec![
             "score",
             "--model",

@@ -20,7 +20,10 @@ pub fn run(args: &TrainArgs, context: Context) -> CommandResult {
         }
         return Ok(Outcome::Done(json!({ "example": EXAMPLE })));
     };
-    let job = Job::read(path)?;
+    let mut job = Job::read(path)?;
+    if let Some(seed) = context.global.seed {
+        (job.config.seed, job.plan.seed) = (seed, seed);
+    }
     context.reporter.say(format!("train {}", job.out.display()));
     let mut bar = TrainBar { reporter: context.reporter, task: None, mean: None };
     let overwrite = if args.overwrite { Overwrite::Replace } else { Overwrite::Refuse };
