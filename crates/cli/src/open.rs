@@ -6,15 +6,13 @@ use std::path::{Path, PathBuf};
 use etymon_data::{
     BadRows, Corpus, CorpusOptions, DataError, Encoder, Example, Format, Overlong, Packing, Task as DataTask,
 };
-use etymon_model::{Model, ModelConfig, load, model_files, tokenizer_json};
+use etymon_model::{Model, ModelConfig, load, model_files, tokenizer_file, tokenizer_json};
 use etymon_store::{Fingerprint, RunFolder, fingerprint};
 use etymon_tensor::Cpu;
 use serde_json::{Value, json};
 
 use crate::args::{DataArgs, ModelArgs, OnBadRow, RowArgs};
 use crate::error::{CliError, Result};
-
-const TOKENIZER: &str = "tokenizer.json";
 
 /// The backend of the commands.
 pub type Work = Cpu<f32>;
@@ -127,6 +125,20 @@ pub fn count_examples(model: &Model<Work>, corpus: &Corpus, most: Option<u64>) -
     Ok(Counted { examples: n, tokens, skipped, truncated, reasons })
 }
 
+/// The manifest's settings of a command that reads training data: its `own`, and those of the reading.
+pub fn with_reading<const N: usize>(own: [(&str, Value); N], args: &DataArgs) -> Value {
+    let on_bad_row = if args.rows.on_bad_row == OnBadRow::Skip { "skip" } else { "fail" };
+    let settings = [
+        ("max_rows", json!(args.max_rows)),
+        ("max_tokens", json!(args.rows.max_tokens)),
+        ("pack", json!(args.pack)),
+        ("format", json!(args.rows.format)),
+        ("label", json!(args.rows.label)),
+        ("on_bad_row", json!(on_bad_row)),
+    ];
+    own.into_iter().chain(settings).map(|(key, value)| (key.to_owned(), value)).collect()
+}
+
 /// What a first reading of a corpus found.
 pub struct Counted {
     /// Examples.
@@ -166,8 +178,7 @@ impl Counted {
 
 /// Fingerprint of the tokenizer file, if there is one (a GGUF holds its own).
 pub fn tokenizer_fingerprint(args: &ModelArgs) -> Result<BTreeMap<String, Fingerprint>> {
-    let beside = if args.model.is_file() { args.model.with_file_name(TOKENIZER) } else { args.model.join(TOKENIZER) };
-    let path = args.tokenizer.clone().unwrap_or(beside);
+    let path = args.tokenizer.clone().unwrap_or_else(|| tokenizer_file(&args.model));
     let mut out = BTreeMap::new();
     if path.exists() {
         out.insert("tokenizer".to_owned(), fingerprint(&path)?);

@@ -74,13 +74,18 @@ pub fn save<B: Backend>(model: &Model<B>, folder: &Path, tokenizer_json: Option<
     Ok(write_json_atomic(&folder.join(CONFIG), &json)?)
 }
 
+/// Where the tokenizer of a model lies as a file: in its folder, or beside a GGUF file (which may hold its own instead).
+pub fn tokenizer_file(path: &Path) -> PathBuf {
+    if is_gguf(path) { path.with_file_name(TOKENIZER) } else { path.join(TOKENIZER) }
+}
+
 /// The tokenizer that comes with a model: `tokenizer.json` of its folder (or beside a GGUF file), or the one in the
 /// GGUF's metadata. `None` when there is none.
 ///
 /// # Errors
 /// A file that cannot be read, and a GGUF tokenizer of a kind that etymon does not know.
 pub fn tokenizer_json(path: &Path) -> Result<Option<String>> {
-    let file = if is_gguf(path) { path.with_file_name(TOKENIZER) } else { path.join(TOKENIZER) };
+    let file = tokenizer_file(path);
     if file.exists() {
         let json: Value = read_json(&file)?;
         return Ok(Some(json.to_string()));

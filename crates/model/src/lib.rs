@@ -21,7 +21,7 @@ mod tap;
 
 pub use config::{DecoderConfig, Family, MlpConfig, MlpKind, ModelConfig, Norm, Positions, Residual, Task};
 pub use error::{ModelError, Result};
-pub use folder::{load, model_files, save, tokenizer_json};
+pub use folder::{load, model_files, save, tokenizer_file, tokenizer_json};
 pub use layers::{LayerId, LayerSpec};
 pub use model::Model;
 pub use objective::{Measurement, Objective};

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use super::{CommandResult, Context, Outcome};
 use crate::args::{FitArgs, FitMethod, LabelSource};
 use crate::error::{CliError, Result};
+use crate::machine::lack_of_memory;
 use crate::open::{
-    count_examples, data_fingerprints, model_fingerprints, open_corpus, open_model, tokenizer_fingerprint,
+    count_examples, data_fingerprints, model_fingerprints, open_corpus, open_model, tokenizer_fingerprint, with_reading,
 };
 use crate::progress::FitBars;
 
@@ -83,18 +84,13 @@ pub fn run(args: &FitArgs, context: Context) -> CommandResult {
 
 /// Everything that determines the factors.
 fn config(args: &FitArgs, layers: &[LayerSpec]) -> Value {
-    json!({
-        "method": method_name(args.method),
-        "labels": if args.labels == LabelSource::Model { "model" } else { "data" },
-        "layers": args.model.layers,
-        "layer_names": layers.iter().map(|l| l.name.as_str()).collect::<Vec<_>>(),
-        "max_rows": args.data.max_rows,
-        "max_tokens": args.data.rows.max_tokens,
-        "pack": args.data.pack,
-        "format": args.data.rows.format,
-        "label": args.data.rows.label,
-        "on_bad_row": format!("{:?}", args.data.rows.on_bad_row).to_lowercase(),
-    })
+    let own = [
+        ("method", json!(method_name(args.method))),
+        ("labels", json!(if args.labels == LabelSource::Model { "model" } else { "data" })),
+        ("layers", json!(args.model.layers)),
+        ("layer_names", json!(layers.iter().map(|l| l.name.as_str()).collect::<Vec<_>>())),
+    ];
+    with_reading(own, &args.data)
 }
 
 fn method_name(method: FitMethod) -> &'static str {
@@ -119,12 +115,9 @@ fn disk_bytes(layers: &[LayerSpec]) -> u64 {
 /// Refuses layers whose sums do not fit into memory: f32 on the backend, f64 of the shard and of the whole.
 fn check_memory(layers: &[LayerSpec]) -> Result<()> {
     let needed = 20.0 * n_covariance(layers) as f64;
-    match crate::machine::free_memory() {
-        Some(free) if needed > 0.9 * free as f64 => {
-            let gib = f64::from(1u32 << 30);
-            Err(CliError::FitMemory { needed_gib: needed / gib, free_gib: free as f64 / gib })
-        }
-        _ => Ok(()),
+    match lack_of_memory(needed, 0.9) {
+        Some((needed_gib, free_gib)) => Err(CliError::FitMemory { needed_gib, free_gib }),
+        None => Ok(()),
     }
 }
 

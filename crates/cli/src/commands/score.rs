@@ -13,9 +13,10 @@ use serde_json::{Value, json};
 use super::{CommandResult, Context, Outcome};
 use crate::args::{MeasurementArg, PerToken, ScoreArgs, ScoreMethod};
 use crate::error::{CliError, Result};
+use crate::machine::lack_of_memory;
 use crate::open::{
     Counted, Opened, Work, count_examples, data_fingerprints, model_fingerprints, open_corpus, open_model,
-    read_queries, require_same_model, tokenizer_fingerprint,
+    read_queries, require_same_model, tokenizer_fingerprint, with_reading,
 };
 use crate::tables::{Tables, replay, write_queries, write_top};
 
@@ -256,25 +257,20 @@ fn open_folder(args: &ScoreArgs, model: &Model<Work>, corpus: &Corpus) -> Result
 
 /// Everything that determines the scores.
 fn config(args: &ScoreArgs, model: &Model<Work>) -> Value {
-    json!({
-        "method": args.method.name(),
-        "self_influence": args.self_influence,
-        "damping": (args.method != ScoreMethod::GradDot).then(|| args.damping.to_string()),
-        "measurement": measurement(args).name(),
-        "rank": args.rank,
-        "layer_names": model.layers().iter().map(|l| l.name.as_str()).collect::<Vec<_>>(),
-        "per_layer": args.per_layer,
-        "per_token": args.per_token.map(|p| format!("{p:?}").to_lowercase()),
-        "top": args.top,
-        "filter": args.filter,
-        "max_rows": args.data.max_rows,
-        "max_tokens": args.data.rows.max_tokens,
-        "n_train": args.n_train,
-        "pack": args.data.pack,
-        "format": args.data.rows.format,
-        "on_bad_row": format!("{:?}", args.data.rows.on_bad_row).to_lowercase(),
-        "label": args.data.rows.label,
-    })
+    let own = [
+        ("method", json!(args.method.name())),
+        ("self_influence", json!(args.self_influence)),
+        ("damping", json!((args.method != ScoreMethod::GradDot).then(|| args.damping.to_string()))),
+        ("measurement", json!(measurement(args).name())),
+        ("rank", json!(args.rank)),
+        ("layer_names", json!(model.layers().iter().map(|l| l.name.as_str()).collect::<Vec<_>>())),
+        ("per_layer", json!(args.per_layer)),
+        ("per_token", json!(args.per_token.map(|p| format!("{p:?}").to_lowercase()))),
+        ("top", json!(args.top)),
+        ("filter", json!(args.filter)),
+        ("n_train", json!(args.n_train)),
+    ];
+    with_reading(own, &args.data)
 }
 
 /// Bytes of the tables: floats hardly compress.
@@ -306,12 +302,9 @@ fn parse_filter(text: &str) -> Result<usize> {
 /// Refuses full-rank queries that would not fit into memory.
 fn check_memory(model: &Model<Work>, n_queries: usize, rank: Rank) -> Result<()> {
     let needed = 4.0 * Queries::<Work>::n_numbers(model.layers(), n_queries, rank) as f64;
-    match crate::machine::free_memory() {
-        Some(free) if needed > 0.8 * free as f64 => {
-            let gib = f64::from(1u32 << 30);
-            Err(CliError::QueryMemory { needed_gib: needed / gib, free_gib: free as f64 / gib })
-        }
-        _ => Ok(()),
+    match lack_of_memory(needed, 0.8) {
+        Some((needed_gib, free_gib)) => Err(CliError::QueryMemory { needed_gib, free_gib }),
+        None => Ok(()),
     }
 }
 
