@@ -2,7 +2,7 @@
 
 use etymon_data::{Batch, BatchLimits, Batches, DataError, Example, ExampleIndex, Padding};
 use etymon_model::{Consumer, LayerIo, Model, ModelError, Objective, Tap};
-use etymon_tensor::{Accumulate, Folds, Segment, Shape, Transpose};
+use etymon_tensor::{Folds, Shape};
 
 use crate::queries::LayerQueries;
 use crate::{AttributionError, Queries, Result, ScoreBlock, ScoreSink};
@@ -90,8 +90,8 @@ impl<'a, B: Folds> ScoreTap<'a, B> {
         let backend = self.backend;
         let by_row = match &self.queries.layers[io.layer.0] {
             LayerQueries::Low { u, v, rank } => {
-                if !self.parts.tokens && self.forming_is_cheaper(io, *rank) {
-                    return Ok((self.by_formed_gradient(io, u, v, *rank)?, None));
+                if !self.parts.tokens {
+                    return Ok((backend.low_rank_example_dots(io.dout, io.input, io.segments, u, v, *rank)?, None));
                 }
                 backend.low_rank_token_dots(io.dout, io.input, u, v, *rank)?
             }
@@ -109,36 +109,6 @@ impl<'a, B: Folds> ScoreTap<'a, B> {
             }
         };
         Ok((backend.segment_sums(&by_row, io.segments)?, Some(by_row)))
-    }
-
-    /// Whether forming D W_n (T d_in d_out) and contracting it with rank-r factors (n (Q r d_in d_out)) costs less than
-    /// Q r T (d_in + d_out).
-    fn forming_is_cheaper(&self, io: &LayerIo<'_, B>, rank: usize) -> bool {
-        let (d_in, d_out) = (self.backend.shape(io.input).cols as f64, self.backend.shape(io.dout).cols as f64);
-        let rows = io.segments.iter().map(|s| s.len).sum::<usize>() as f64;
-        let factors = (self.queries.len() * rank) as f64;
-        let forming = rows * d_in * d_out + io.segments.len() as f64 * factors * d_in * d_out;
-        forming < factors * rows * (d_in + d_out)
-    }
-
-    /// Low-rank queries against formed gradients: ⟨Uᵀ V, D⟩ = Σ_r (U D)_r · V_r.
-    fn by_formed_gradient(&self, io: &LayerIo<'_, B>, u: &B::Tensor, v: &B::Tensor, rank: usize) -> Result<B::Tensor> {
-        let (backend, n_queries) = (self.backend, self.queries.len());
-        let per_query: Vec<Segment> = (0..n_queries).map(|q| Segment { start: q * rank, len: rank }).collect();
-        let mut out = backend.zeros(Shape::new(io.segments.len(), n_queries));
-        for (i, segment) in io.segments.iter().enumerate() {
-            let input = backend.slice_rows(io.input, segment.start, segment.len)?;
-            let dout = backend.slice_rows(io.dout, segment.start, segment.len)?;
-            let mut gradient = backend.zeros(Shape::new(backend.shape(&dout).cols, backend.shape(&input).cols));
-            let replace = Accumulate::Replace;
-            backend.matmul_into(1.0, &dout, Transpose::Yes, &input, Transpose::No, replace, &mut gradient)?;
-            let left = backend.matmul(u, Transpose::No, &gradient, Transpose::No)?;
-            let sums = backend.row_sums(&backend.multiply(&left, v)?);
-            let sums = backend.upload(Shape::new(n_queries * rank, 1), &sums)?;
-            let summed = backend.segment_sums(&sums, &per_query)?;
-            backend.write_rows(&mut out, i, &backend.reshape(summed, Shape::new(1, n_queries))?)?;
-        }
-        Ok(out)
     }
 
     fn emit(self, examples: &[Example], sink: &mut dyn ScoreSink) -> Result<()> {

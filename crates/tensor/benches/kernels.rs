@@ -58,7 +58,7 @@ fn report<R>(name: &str, work: f64, unit: &str, mut run: impl FnMut() -> R) {
         }) / calls as f64
     };
     sample(1);
-    let calls = (0.05 / sample(3).max(1e-5)).clamp(1.0, 1000.0) as usize;
+    let calls = (0.2 / sample(3).max(1e-5)).clamp(1.0, 1000.0) as usize;
     let best = (0..5).map(|_| sample(calls)).fold(f64::INFINITY, f64::min);
     println!("{name:44} {:10.2} {unit:10} {:9.3} ms", work / best, best * 1e3);
 }

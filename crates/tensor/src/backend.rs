@@ -264,6 +264,18 @@ pub trait Folds: Backend {
         rank: usize,
     ) -> Result<Self::Tensor>;
 
+    /// Σ_r u_rᵀ D W_n v_r per example, for queries as in [`low_rank_token_dots`](Folds::low_rank_token_dots) →
+    /// `[segments.len(), Q]`; by the cheapest [`Contraction`](crate::Contraction).
+    fn low_rank_example_dots(
+        &self,
+        dout: &Self::Tensor,
+        input: &Self::Tensor,
+        segments: &[Segment],
+        u: &Self::Tensor,
+        v: &Self::Tensor,
+        rank: usize,
+    ) -> Result<Self::Tensor>;
+
     /// Sums the rows of each segment: x `[T, n]` → `[segments.len(), n]`.
     fn segment_sums(&self, x: &Self::Tensor, segments: &[Segment]) -> Result<Self::Tensor>;
 }

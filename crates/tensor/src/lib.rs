@@ -7,14 +7,18 @@
 //! [`Cpu`] is the CPU backend, over `f32` for work and over `f64` for gradient checks and references.
 
 mod backend;
+mod contraction;
 mod cpu;
 mod error;
 mod types;
 
 pub use backend::{Backend, Folds};
+pub use contraction::Contraction;
 pub use cpu::{Cpu, Matrix, Scalar};
 pub use error::TensorError;
-pub use types::{Accumulate, Activation, Attention, CrossEntropy, Host, Label, RotaryStyle, Segment, Shape, Transpose};
+pub use types::{
+    Accumulate, Activation, Attention, CrossEntropy, Host, Label, Precision, RotaryStyle, Segment, Shape, Transpose,
+};
 
 /// The result of every fallible operation of this crate.
 pub type Result<T> = std::result::Result<T, TensorError>;

@@ -3,12 +3,12 @@
 #![allow(unsafe_code)]
 
 use super::check;
-use super::gemm::{Threads, View, ViewMut, gemm};
 use super::matrix::Matrix;
 use super::parallel::{Shared, dispatch, for_each_with};
+use super::product::{Threads, View, ViewMut, gemm};
 use super::reduce::{inner, max, sum};
 use super::scalar::Scalar;
-use crate::{Accumulate, Attention, Result, Segment, Shape, TensorError};
+use crate::{Accumulate, Attention, Precision, Result, Segment, Shape, TensorError};
 use std::ops::Range;
 
 /// Queries of a block.
@@ -99,7 +99,7 @@ impl<'a, T: Scalar> Operands<'a, T> {
         let q = self.queries(self.q, segment, block, head);
         let k = self.keys(self.k, segment, block, head / self.group());
         let out = ViewMut::new(scores, block.len, keys, keys);
-        gemm(Threads::One, T::of_f64(self.spec.scale), q, k.t(), Accumulate::Replace, out);
+        gemm(Precision::F32, Threads::One, T::of_f64(self.spec.scale), q, k.t(), Accumulate::Replace, &out);
         dispatch(Softmax { spec: self.spec, segment, block, scores, inverse_sums });
     }
 }
@@ -216,7 +216,15 @@ fn forward_head<T: Scalar>(
         let start = (segment.start + block.first) * width + head * d;
         // SAFETY: tasks have different segments or heads, and segments share no row: no two write the same elements.
         let y = unsafe { ViewMut::shared(out, start, block.len, d, width) };
-        gemm(Threads::One, T::ONE, View::new(scores, block.len, keys, keys), v, Accumulate::Replace, y);
+        gemm(
+            Precision::F32,
+            Threads::One,
+            T::ONE,
+            View::new(scores, block.len, keys, keys),
+            v,
+            Accumulate::Replace,
+            &y,
+        );
         dispatch(ScaleRows { out, start, len: d, stride: width, factors });
     }
 }
@@ -278,7 +286,7 @@ fn backward_block<T: Scalar>(
     let k = operands.keys(operands.k, segment, block, kv_head);
     let v = operands.keys(operands.v, segment, block, kv_head);
     let q = operands.queries(operands.q, segment, block, head);
-    gemm(Threads::One, T::ONE, dy, v.t(), Replace, ViewMut::new(slopes, block.len, keys, keys));
+    gemm(Precision::F32, Threads::One, T::ONE, dy, v.t(), Replace, &ViewMut::new(slopes, block.len, keys, keys));
     dispatch(SoftmaxBackward { keys, scale: T::of_f64(operands.spec.scale), scores, slopes, inverse_sums });
 
     let weights = View::new(scores, block.len, keys, keys);
@@ -293,9 +301,9 @@ fn backward_block<T: Scalar>(
             ViewMut::shared(&gradients.dv, kv_start, keys, d, kv_width),
         )
     };
-    gemm(Threads::One, T::ONE, slopes, k, Replace, dq);
-    gemm(Threads::One, T::ONE, slopes.t(), q, Add, dk);
-    gemm(Threads::One, T::ONE, weights.t(), dy, Add, dv);
+    gemm(Precision::F32, Threads::One, T::ONE, slopes, k, Replace, &dq);
+    gemm(Precision::F32, Threads::One, T::ONE, slopes.t(), q, Add, &dk);
+    gemm(Precision::F32, Threads::One, T::ONE, weights.t(), dy, Add, &dv);
 }
 
 /// Normalises the weights p, and turns `slopes` = dp into scale · p ∘ (dp − ⟨p, dp⟩).

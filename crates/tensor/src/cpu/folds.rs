@@ -1,44 +1,16 @@
 //! The primitives of the folds that need no gradient of an example: covariances, and dots of tokens and segments.
-#![allow(unsafe_code)]
 
 use super::check;
-use super::gemm::{Threads, View, ViewMut, gemm, product};
 use super::matrix::Matrix;
-use super::parallel::{Kernel, Shared, build, for_each};
+use super::parallel::{Kernel, build};
+use super::product::{View, product, syrk};
 use super::reduce::row_dots;
 use super::scalar::Scalar;
-use crate::{Accumulate, Result, Segment, Shape, TensorError, Transpose};
+use crate::{Precision, Result, Segment, Shape, TensorError, Transpose};
 
-/// Rows of a panel of the triangle, and the most columns of it that one task takes.
-const PANEL_ROWS: usize = 96;
-const PANEL_COLS: usize = 768;
-
-/// (first row, first column, columns) of the tasks of a triangle of `d` rows, the largest first.
-fn triangle(d: usize) -> Vec<(usize, usize, usize)> {
-    let mut tasks: Vec<(usize, usize, usize)> = (0..d)
-        .step_by(PANEL_ROWS)
-        .flat_map(|row| {
-            let end = (row + PANEL_ROWS).min(d);
-            (0..end).step_by(PANEL_COLS).map(move |col| (row, col, PANEL_COLS.min(end - col)))
-        })
-        .collect();
-    tasks.sort_by_key(|task| std::cmp::Reverse(task.2));
-    tasks
-}
-
-pub(crate) fn syrk_accumulate<T: Scalar>(x: &Matrix<T>, acc: &mut Matrix<T>) -> Result<()> {
-    let (rows, d) = (x.rows(), x.cols());
-    check::shape("syrk_accumulate", "acc", acc.shape(), Shape::new(d, d))?;
-    let tasks = triangle(d);
-    let shared = Shared::new(acc.as_mut_slice());
-    for_each(tasks.len(), rows * d * d > 1 << 19, |task| {
-        let (i, j, n) = tasks[task];
-        let m = PANEL_ROWS.min(d - i);
-        let (left, right) = (View::block(x, 0, rows, i, m), View::block(x, 0, rows, j, n));
-        // SAFETY: each task writes its own block of acc.
-        let out = unsafe { ViewMut::shared(&shared, i * d + j, m, n, d) };
-        gemm(Threads::One, T::ONE, left.t(), right, Accumulate::Add, out);
-    });
+pub(crate) fn syrk_accumulate<T: Scalar>(precision: Precision, x: &Matrix<T>, acc: &mut Matrix<T>) -> Result<()> {
+    check::shape("syrk_accumulate", "acc", acc.shape(), Shape::new(x.cols(), x.cols()))?;
+    syrk(precision, x, acc);
     Ok(())
 }
 
@@ -59,10 +31,15 @@ pub(crate) fn symmetrize<T: Scalar>(acc: &mut Matrix<T>) -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn token_dots<T: Scalar>(dout: &Matrix<T>, input: &Matrix<T>, query: &Matrix<T>) -> Result<Matrix<T>> {
+pub(crate) fn token_dots<T: Scalar>(
+    precision: Precision,
+    dout: &Matrix<T>,
+    input: &Matrix<T>,
+    query: &Matrix<T>,
+) -> Result<Matrix<T>> {
     check::shape("token_dots", "input", input.shape(), Shape::new(dout.rows(), input.cols()))?;
     check::shape("token_dots", "query", query.shape(), Shape::new(dout.cols(), input.cols()))?;
-    let seen = product(View::of(dout, Transpose::No), View::of(query, Transpose::No));
+    let seen = product(precision, View::of(dout, Transpose::No), View::of(query, Transpose::No));
     let dots = row_dots(&seen, input).into_iter().map(T::of_f64).collect();
     Ok(Matrix::from_vec(Shape::new(dout.rows(), 1), dots))
 }
@@ -92,6 +69,7 @@ impl<T: Scalar> Kernel<T> for RankSums<'_, T> {
 }
 
 pub(crate) fn low_rank_token_dots<T: Scalar>(
+    precision: Precision,
     dout: &Matrix<T>,
     input: &Matrix<T>,
     u: &Matrix<T>,
@@ -105,8 +83,8 @@ pub(crate) fn low_rank_token_dots<T: Scalar>(
     if rank == 0 || !u.rows().is_multiple_of(rank) {
         return Err(TensorError::Config { op: OP, what: "rows of u are not a multiple of the rank" });
     }
-    let left = product(View::of(dout, Transpose::No), View::of(u, Transpose::Yes));
-    let right = product(View::of(input, Transpose::No), View::of(v, Transpose::Yes));
+    let left = product(precision, View::of(dout, Transpose::No), View::of(u, Transpose::Yes));
+    let right = product(precision, View::of(input, Transpose::No), View::of(v, Transpose::Yes));
     let shape = Shape::new(dout.rows(), u.rows() / rank);
     Ok(build(shape, RANK_ROWS, &RankSums { left: &left, right: &right, rank }))
 }

@@ -4,9 +4,9 @@ mod activation;
 mod attention;
 mod check;
 mod elementwise;
+mod example_dots;
 mod examples;
 mod folds;
-mod gemm;
 mod loss;
 mod matrix;
 mod movement;
@@ -14,33 +14,50 @@ mod norm;
 mod optimizer;
 mod parallel;
 mod pool;
+mod product;
 mod reduce;
 mod rotary;
 mod scalar;
 
 pub use matrix::Matrix;
+pub(crate) use product::has_matrix_units;
 pub use scalar::Scalar;
 
 use crate::{
-    Accumulate, Activation, Attention, Backend, CrossEntropy, Folds, Host, Label, Result, RotaryStyle, Segment, Shape,
-    Transpose,
+    Accumulate, Activation, Attention, Backend, CrossEntropy, Folds, Host, Label, Precision, Result, RotaryStyle,
+    Segment, Shape, Transpose,
 };
 use std::marker::PhantomData;
 
 /// The CPU backend over numbers of type `T`: vector code chosen at run time, threads of the current rayon pool.
 /// Results do not depend on the number of threads.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Cpu<T>(PhantomData<fn() -> T>);
+pub struct Cpu<T> {
+    precision: Precision,
+    numbers: PhantomData<fn() -> T>,
+}
 
 impl<T: Scalar> Cpu<T> {
-    /// The backend; it has no state.
+    /// The backend, with products in the numbers themselves.
     pub const fn new() -> Self {
-        Self(PhantomData)
+        Self { precision: Precision::F32, numbers: PhantomData }
     }
 
     /// Frees the memory of dropped matrices, which is kept for the next ones: at most what was once in use at a time.
     pub fn release_memory(&self) {
         pool::trim::<T>();
+    }
+}
+
+impl Cpu<f32> {
+    /// The backend with products at a precision.
+    pub const fn with_precision(precision: Precision) -> Self {
+        Self { precision, numbers: PhantomData }
+    }
+
+    /// The precision of its products.
+    pub const fn precision(&self) -> Precision {
+        self.precision
     }
 }
 
@@ -125,11 +142,11 @@ impl<T: Scalar> Backend for Cpu<T> {
         accumulate: Accumulate,
         out: &mut Matrix<T>,
     ) -> Result<()> {
-        gemm::matmul_into(alpha, a, ta, b, tb, accumulate, out)
+        product::matmul_into(self.precision, alpha, a, ta, b, tb, accumulate, out)
     }
 
     fn matmul(&self, a: &Matrix<T>, ta: Transpose, b: &Matrix<T>, tb: Transpose) -> Result<Matrix<T>> {
-        gemm::matmul(a, ta, b, tb)
+        product::matmul(self.precision, a, ta, b, tb)
     }
 
     fn add_column_sums(&self, x: &Matrix<T>, out: &mut Matrix<T>) -> Result<()> {
@@ -141,11 +158,11 @@ impl<T: Scalar> Backend for Cpu<T> {
     }
 
     fn linear_forward(&self, x: &Matrix<T>, weight: &Matrix<T>, bias: Option<&Matrix<T>>) -> Result<Matrix<T>> {
-        gemm::linear_forward(x, weight, bias)
+        product::linear_forward(self.precision, x, weight, bias)
     }
 
     fn linear_backward(&self, dy: &Matrix<T>, weight: &Matrix<T>) -> Result<Matrix<T>> {
-        gemm::linear_backward(dy, weight)
+        product::linear_backward(self.precision, dy, weight)
     }
 
     fn embedding_forward(&self, table: &Matrix<T>, ids: &[u32]) -> Result<Matrix<T>> {
@@ -282,7 +299,7 @@ impl<T: Scalar> Backend for Cpu<T> {
 
 impl<T: Scalar> Folds for Cpu<T> {
     fn syrk_accumulate(&self, x: &Matrix<T>, acc: &mut Matrix<T>) -> Result<()> {
-        folds::syrk_accumulate(x, acc)
+        folds::syrk_accumulate(self.precision, x, acc)
     }
 
     fn symmetrize(&self, acc: &mut Matrix<T>) -> Result<()> {
@@ -290,7 +307,7 @@ impl<T: Scalar> Folds for Cpu<T> {
     }
 
     fn example_gradients(&self, dout: &Matrix<T>, input: &Matrix<T>, segments: &[Segment]) -> Result<Matrix<T>> {
-        examples::example_gradients(dout, input, segments)
+        examples::example_gradients(self.precision, dout, input, segments)
     }
 
     fn square_accumulate(
@@ -300,7 +317,7 @@ impl<T: Scalar> Folds for Cpu<T> {
         segments: &[Segment],
         acc: &mut Matrix<T>,
     ) -> Result<()> {
-        examples::square_accumulate(dout, input, segments, acc)
+        examples::square_accumulate(self.precision, dout, input, segments, acc)
     }
 
     fn weighted_squares(
@@ -310,7 +327,7 @@ impl<T: Scalar> Folds for Cpu<T> {
         segments: &[Segment],
         weight: &Matrix<T>,
     ) -> Result<Vec<f64>> {
-        examples::weighted_squares(dout, input, segments, weight)
+        examples::weighted_squares(self.precision, dout, input, segments, weight)
     }
 
     fn example_dots(
@@ -320,11 +337,11 @@ impl<T: Scalar> Folds for Cpu<T> {
         segments: &[Segment],
         queries: &Matrix<T>,
     ) -> Result<Matrix<T>> {
-        examples::example_dots(dout, input, segments, queries)
+        example_dots::example_dots(self.precision, dout, input, segments, queries)
     }
 
     fn token_dots(&self, dout: &Matrix<T>, input: &Matrix<T>, query: &Matrix<T>) -> Result<Matrix<T>> {
-        folds::token_dots(dout, input, query)
+        folds::token_dots(self.precision, dout, input, query)
     }
 
     fn low_rank_token_dots(
@@ -335,7 +352,19 @@ impl<T: Scalar> Folds for Cpu<T> {
         v: &Matrix<T>,
         rank: usize,
     ) -> Result<Matrix<T>> {
-        folds::low_rank_token_dots(dout, input, u, v, rank)
+        folds::low_rank_token_dots(self.precision, dout, input, u, v, rank)
+    }
+
+    fn low_rank_example_dots(
+        &self,
+        dout: &Matrix<T>,
+        input: &Matrix<T>,
+        segments: &[Segment],
+        u: &Matrix<T>,
+        v: &Matrix<T>,
+        rank: usize,
+    ) -> Result<Matrix<T>> {
+        example_dots::low_rank_example_dots(self.precision, dout, input, segments, u, v, rank)
     }
 
     fn segment_sums(&self, x: &Matrix<T>, segments: &[Segment]) -> Result<Matrix<T>> {

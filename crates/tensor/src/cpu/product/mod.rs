@@ -1,0 +1,291 @@
+//! Matrix products. Operands are packed into panels ([`panels`], [`pack`]) in the order in which a unit ([`unit`]) reads
+//! them, and the output is computed tile by tile ([`tile`]) in blocks that fit the caches ([`drive`]). Transposes are
+//! strides, never copies. Where a machine has no unit of ours, plain products go to the `gemm` crate.
+#![allow(unsafe_code)]
+
+#[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod dots;
+mod drive;
+mod pack;
+mod panels;
+mod tile;
+mod unit;
+mod view;
+
+pub(crate) use dots::{Blocks, add_dots, add_products};
+pub(crate) use panels::Panels;
+pub(crate) use tile::Mode;
+pub(crate) use unit::Side;
+pub(crate) use view::{View, ViewMut};
+
+use super::check;
+use super::matrix::Matrix;
+use super::movement;
+use super::pool;
+use super::scalar::Scalar;
+use crate::{Accumulate, Precision, Result, Shape, Transpose};
+use drive::{Left, Part};
+use gemm::Parallelism;
+use pack::Source;
+use std::ops::Range;
+use unit::Unit;
+
+/// Where a product runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Threads {
+    /// On the calling thread: inside of parallel tasks.
+    One,
+    /// On the thread pool, when big enough.
+    Pool,
+}
+
+impl Threads {
+    fn parallelism(self) -> Parallelism {
+        match self {
+            Self::One => Parallelism::None,
+            Self::Pool => Parallelism::Rayon(0),
+        }
+    }
+}
+
+/// Whether this machine multiplies bf16x3 on matrix units.
+pub(crate) fn has_matrix_units() -> bool {
+    Unit::of::<f32>(Precision::Bf16x3) == Unit::AmxBf16x3
+}
+
+/// Multiply-adds below which the pool is not worth waking.
+const PARALLEL_MIN: usize = 1 << 17;
+
+/// `out (+)= alpha · a b`.
+pub(crate) fn gemm<T: Scalar>(
+    precision: Precision,
+    threads: Threads,
+    alpha: T,
+    a: View<'_, T>,
+    b: View<'_, T>,
+    accumulate: Accumulate,
+    out: &ViewMut<'_, T>,
+) {
+    assert!(a.rows == out.rows && b.cols == out.cols && a.cols == b.rows, "operands of a product do not fit");
+    let unit = Unit::of::<T>(precision);
+    let threads = if a.rows * a.cols * b.cols < PARALLEL_MIN { Threads::One } else { threads };
+    if unit == Unit::Portable && !unit.rounds(precision) {
+        // SAFETY: the constructors of the views checked that every element the strides reach exists; out is exclusive.
+        unsafe { crate_gemm(threads, alpha, a, b, accumulate, out) };
+        return;
+    }
+    let whole = [crate::Segment { start: 0, len: b.rows }];
+    let source = Source::new(b, Side::Right, T::ONE, unit.rounds(precision));
+    let right = Panels::pack_for(unit, source, threads, Side::Right, &whole);
+    gemm_packed(precision, threads, alpha, a, &right, accumulate, out);
+}
+
+/// `out (+)= alpha · a b` with b packed.
+pub(crate) fn gemm_packed<T: Scalar>(
+    precision: Precision,
+    threads: Threads,
+    alpha: T,
+    a: View<'_, T>,
+    right: &Panels<T>,
+    accumulate: Accumulate,
+    out: &ViewMut<'_, T>,
+) {
+    assert!(
+        a.rows == out.rows && right.majors == out.cols && a.cols == right.depth,
+        "operands of a product do not fit"
+    );
+    let left = Left::Source(Source::new(a, Side::Left, alpha, right.unit.rounds(precision)));
+    // SAFETY: the shapes fit; `out` is exclusive, and initialised unless it is replaced.
+    unsafe { drive::multiply(threads, &left, right, accumulate.into(), Part::Whole, out) };
+}
+
+/// acc `[d, d]` += xᵀ x of x `[T, d]`, on and below the diagonal.
+pub(crate) fn syrk<T: Scalar>(precision: Precision, x: &Matrix<T>, acc: &mut Matrix<T>) {
+    let (rows, cols) = (x.rows(), x.cols());
+    let threads = if rows * cols * cols < PARALLEL_MIN { Threads::One } else { Threads::Pool };
+    let view = View::of(x, Transpose::No);
+    let right = Panels::pack(precision, threads, view, Side::Right);
+    let left = if right.unit.sides_alike() {
+        Left::Panels(&right)
+    } else {
+        Left::Source(Source::new(view.t(), Side::Left, T::ONE, false))
+    };
+    // SAFETY: acc has the columns of x as rows and columns, and is initialised.
+    unsafe { drive::multiply(threads, &left, &right, Mode::Add, Part::LowerTriangle, &ViewMut::of(acc)) };
+}
+
+/// One block of lᵀ r over a run of the inner dimension, to `out` `[rows, cols]`, on the calling thread.
+pub(crate) fn block_of_run<T: Scalar>(
+    left: &Panels<T>,
+    right: &Panels<T>,
+    run: usize,
+    rows: Range<usize>,
+    cols: Range<usize>,
+    mode: Mode,
+    out: &ViewMut<'_, T>,
+) {
+    assert!(rows.end <= left.majors && cols.end <= right.majors, "a block lies outside of a product");
+    assert!(rows.start % unit::PANEL == 0 && cols.start % unit::PANEL == 0, "a block starts inside of a panel");
+    assert!(rows.len() == out.rows && cols.len() == out.cols, "a block does not fit its output");
+    assert!(left.unit == right.unit && left.side == Side::Left && right.side == Side::Right);
+    let _tiles = left.unit.enter();
+    // SAFETY: the block lies within both operands, and `out` is exclusive.
+    unsafe { drive::block_of_run(left, right, right.runs[run], rows, cols, mode, out) };
+}
+
+impl From<Accumulate> for Mode {
+    fn from(accumulate: Accumulate) -> Self {
+        match accumulate {
+            Accumulate::Replace => Self::Replace,
+            Accumulate::Add => Self::Add,
+        }
+    }
+}
+
+/// # Safety
+/// `out` must be initialised unless it is replaced.
+unsafe fn crate_gemm<T: Scalar>(
+    threads: Threads,
+    alpha: T,
+    a: View<'_, T>,
+    b: View<'_, T>,
+    accumulate: Accumulate,
+    out: &ViewMut<'_, T>,
+) {
+    // SAFETY: by the contract of this function, and the views are checked where they are made.
+    unsafe {
+        gemm::gemm(
+            a.rows,
+            b.cols,
+            a.cols,
+            out.ptr,
+            1,
+            out.stride as isize,
+            accumulate == Accumulate::Add,
+            a.data.as_ptr(),
+            a.col_stride as isize,
+            a.row_stride as isize,
+            b.data.as_ptr(),
+            b.col_stride as isize,
+            b.row_stride as isize,
+            T::ONE,
+            alpha,
+            false,
+            false,
+            false,
+            threads.parallelism(),
+        );
+    }
+}
+
+/// A new matrix that `fill` writes every element of.
+fn fresh<T: Scalar>(shape: Shape, fill: impl FnOnce(&ViewMut<'_, T>)) -> Matrix<T> {
+    let mut data: Vec<T> = pool::take(shape.len());
+    // SAFETY: the capacity is `shape`; a product that replaces writes every element (zeros for an empty inner dimension)
+    // and reads none.
+    unsafe {
+        fill(&ViewMut::raw(data.as_mut_ptr(), shape.rows, shape.cols, shape.cols));
+        data.set_len(shape.len());
+    }
+    Matrix::from_vec(shape, data)
+}
+
+/// a b as a new matrix; the inner dimensions must agree.
+pub(crate) fn product<T: Scalar>(precision: Precision, a: View<'_, T>, b: View<'_, T>) -> Matrix<T> {
+    assert!(a.cols == b.rows, "operands of a product do not fit");
+    let shape = Shape::new(a.rows, b.cols);
+    fresh(shape, |out| gemm(precision, Threads::Pool, T::ONE, a, b, Accumulate::Replace, out))
+}
+
+fn op_shape<T: Scalar>(m: &Matrix<T>, transpose: Transpose) -> Shape {
+    match transpose {
+        Transpose::No => m.shape(),
+        Transpose::Yes => Shape::new(m.cols(), m.rows()),
+    }
+}
+
+/// The shape of op(a) op(b), or an error that names b.
+fn product_shape<T: Scalar>(a: &Matrix<T>, ta: Transpose, b: &Matrix<T>, tb: Transpose) -> Result<Shape> {
+    let (left, right) = (op_shape(a, ta), op_shape(b, tb));
+    let expected = match tb {
+        Transpose::No => Shape::new(left.cols, right.cols),
+        Transpose::Yes => Shape::new(right.cols, left.cols),
+    };
+    check::shape("matmul", "b", b.shape(), expected)?;
+    Ok(Shape::new(left.rows, right.cols))
+}
+
+pub(crate) fn matmul_into<T: Scalar>(
+    precision: Precision,
+    alpha: f64,
+    a: &Matrix<T>,
+    ta: Transpose,
+    b: &Matrix<T>,
+    tb: Transpose,
+    accumulate: Accumulate,
+    out: &mut Matrix<T>,
+) -> Result<()> {
+    check::shape("matmul_into", "out", out.shape(), product_shape(a, ta, b, tb)?)?;
+    let (a, b) = (View::of(a, ta), View::of(b, tb));
+    gemm(precision, Threads::Pool, T::of_f64(alpha), a, b, accumulate, &ViewMut::of(out));
+    Ok(())
+}
+
+pub(crate) fn matmul<T: Scalar>(
+    precision: Precision,
+    a: &Matrix<T>,
+    ta: Transpose,
+    b: &Matrix<T>,
+    tb: Transpose,
+) -> Result<Matrix<T>> {
+    product_shape(a, ta, b, tb)?;
+    Ok(product(precision, View::of(a, ta), View::of(b, tb)))
+}
+
+/// `out (+)= x op(weight)`, with the weight's panels kept for the next call where that pays.
+fn by_weight<T: Scalar>(
+    precision: Precision,
+    x: &Matrix<T>,
+    weight: &Matrix<T>,
+    transpose: Transpose,
+    accumulate: Accumulate,
+    out: &ViewMut<'_, T>,
+) {
+    let (a, b) = (View::of(x, Transpose::No), View::of(weight, transpose));
+    if Unit::of::<T>(precision).keeps_weights() {
+        let right = weight.panels(transpose, || Panels::pack(precision, Threads::Pool, b, Side::Right));
+        gemm_packed(precision, Threads::Pool, T::ONE, a, right, accumulate, out);
+    } else {
+        gemm(precision, Threads::Pool, T::ONE, a, b, accumulate, out);
+    }
+}
+
+pub(crate) fn linear_forward<T: Scalar>(
+    precision: Precision,
+    x: &Matrix<T>,
+    weight: &Matrix<T>,
+    bias: Option<&Matrix<T>>,
+) -> Result<Matrix<T>> {
+    check::shape("linear_forward", "weight", weight.shape(), Shape::new(weight.rows(), x.cols()))?;
+    let Some(bias) = bias else {
+        let shape = Shape::new(x.rows(), weight.rows());
+        return Ok(fresh(shape, |out| by_weight(precision, x, weight, Transpose::Yes, Accumulate::Replace, out)));
+    };
+    check::shape("linear_forward", "bias", bias.shape(), Shape::new(1, weight.rows()))?;
+    let mut y = movement::repeat_row(bias.as_slice(), x.rows());
+    by_weight(precision, x, weight, Transpose::Yes, Accumulate::Add, &ViewMut::of(&mut y));
+    Ok(y)
+}
+
+pub(crate) fn linear_backward<T: Scalar>(
+    precision: Precision,
+    dy: &Matrix<T>,
+    weight: &Matrix<T>,
+) -> Result<Matrix<T>> {
+    check::shape("linear_backward", "weight", weight.shape(), Shape::new(dy.cols(), weight.cols()))?;
+    let shape = Shape::new(dy.rows(), weight.cols());
+    Ok(fresh(shape, |out| by_weight(precision, dy, weight, Transpose::No, Accumulate::Replace, out)))
+}

@@ -1,0 +1,108 @@
+//! One tile of an output: a few rows of the left operand times a few columns of the right one.
+#![allow(unsafe_code)]
+
+use super::super::parallel::dispatch;
+use super::super::scalar::Scalar;
+use super::unit::{PANEL, Unit};
+
+/// What becomes of the old value of an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// out = a b.
+    Replace,
+    /// out += a b.
+    Add,
+    /// out += (a b)∘(a b); the inner dimension must then be summed in one go.
+    AddSquares,
+}
+
+/// Where a tile reads and writes.
+pub(super) struct Tile<T> {
+    /// The first row in its packed panel.
+    pub(super) left: *const u8,
+    /// Bytes between panels on the left.
+    pub(super) left_stride: usize,
+    /// The first packed panel on the right.
+    pub(super) right: *const u8,
+    /// Bytes between panels on the right.
+    pub(super) right_stride: usize,
+    /// Granules of the inner dimension.
+    pub(super) granules: usize,
+    pub(super) out: *mut T,
+    /// Elements between rows of the output.
+    pub(super) stride: usize,
+    /// Rows and columns to write: at most [`Unit::tile`].
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+    pub(super) mode: Mode,
+}
+
+impl<T: Scalar> Tile<T> {
+    /// Computes the tile.
+    ///
+    /// # Safety
+    /// The operands must be packed for `unit` and hold the granules of all panels that `rows` and `cols` reach; the output
+    /// must be valid for exclusive access, and initialised unless it is replaced. A unit other than the portable one must
+    /// have been chosen for `T` on this machine.
+    pub(super) unsafe fn run(&self, unit: Unit) {
+        match unit {
+            Unit::Portable => dispatch(Portable(self)),
+            // SAFETY: by the contract of this function; `T` is f32.
+            #[cfg(target_arch = "x86_64")]
+            unit => unsafe {
+                let tile = &*std::ptr::from_ref(self).cast::<Tile<f32>>();
+                match unit {
+                    Unit::Avx512Bf16 => super::avx512::tile_bf16(tile),
+                    Unit::AmxBf16 | Unit::AmxBf16x3 => super::amx::tile(unit, tile),
+                    _ => super::avx512::tile_f32(tile),
+                }
+            },
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => dispatch(Portable(self)),
+        }
+    }
+}
+
+struct Portable<'a, T>(&'a Tile<T>);
+
+impl<T: Scalar> pulp::NullaryFnOnce for Portable<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        const ROWS: usize = Unit::Portable.tile().0;
+        let tile = self.0;
+        let mut sums = [[T::ZERO; PANEL]; ROWS];
+        let (a, b) = (tile.left.cast::<T>(), tile.right.cast::<T>());
+        for k in 0..tile.granules {
+            // SAFETY: the contract of `Tile::run` covers all granules of the panels.
+            let (left, right) =
+                unsafe { (&*a.add(k * PANEL).cast::<[T; ROWS]>(), &*b.add(k * PANEL).cast::<[T; PANEL]>()) };
+            for i in 0..ROWS {
+                for j in 0..PANEL {
+                    sums[i][j] = left[i].mul_add(right[j], sums[i][j]);
+                }
+            }
+        }
+        for (i, sums) in sums.iter().enumerate().take(tile.rows) {
+            for (j, &sum) in sums.iter().enumerate().take(tile.cols) {
+                // SAFETY: row and column exist, by the contract of `Tile::run`.
+                unsafe { put(tile.out.add(i * tile.stride + j), sum, tile.mode) };
+            }
+        }
+    }
+}
+
+/// # Safety
+/// `out` must be valid for writes, and initialised unless it is replaced.
+#[inline(always)]
+pub(super) unsafe fn put<T: Scalar>(out: *mut T, sum: T, mode: Mode) {
+    // SAFETY: by the contract of this function.
+    unsafe {
+        *out = match mode {
+            Mode::Replace => sum,
+            Mode::Add => *out + sum,
+            Mode::AddSquares => sum.mul_add(sum, *out),
+        };
+    }
+}
