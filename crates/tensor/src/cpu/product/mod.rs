@@ -5,12 +5,16 @@
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
+#[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
+mod amx_emulation;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod dots;
 mod drive;
 mod pack;
 mod panels;
+#[cfg(test)]
+mod tests;
 mod tile;
 mod unit;
 mod view;
