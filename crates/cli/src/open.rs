@@ -8,7 +8,7 @@ use etymon_data::{
 };
 use etymon_model::{Model, ModelConfig, load, model_files, tokenizer_file, tokenizer_json};
 use etymon_store::{Fingerprint, RunFolder, fingerprint};
-use etymon_tensor::Cpu;
+use etymon_tensor::{Cpu, Precision};
 use serde_json::{Value, json};
 
 use crate::args::{DataArgs, ModelArgs, OnBadRow, RowArgs};
@@ -26,8 +26,8 @@ pub struct Opened {
 }
 
 /// Loads a model, chooses its layers, loads its tokenizer.
-pub fn open_model(args: &ModelArgs) -> Result<Opened> {
-    let mut model = load(Cpu::<f32>::new(), &args.model)?;
+pub fn open_model(args: &ModelArgs, precision: Precision) -> Result<Opened> {
+    let mut model = load(Cpu::with_precision(precision), &args.model)?;
     model.select_layers(args.layers.as_deref())?;
     let encoder = match &args.tokenizer {
         Some(path) => Some(Encoder::from_file(path)?),

@@ -4,7 +4,7 @@ use etymon_curvature::{Factors, Spectrum};
 use etymon_data::{Batch, Content, Example, Padding, Target};
 use etymon_model::{Consumer, LayerId, Model, ModelConfig, Objective, Task};
 use etymon_store::RunFolder;
-use etymon_tensor::{Backend, Cpu};
+use etymon_tensor::{Backend, Cpu, Precision};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ const CONTINUED: usize = 8;
 const STEP: f64 = 1e-5;
 
 pub fn run(args: &DoctorArgs, context: Context) -> CommandResult {
-    let opened = open_model(&args.model)?;
+    let opened = open_model(&args.model, Precision::F32)?;
     if args.prompt.is_some() && opened.encoder.is_none() {
         return Err(CliError::NoTokenizer);
     }

@@ -24,7 +24,7 @@ const WIDEST: usize = 32_768;
 
 pub fn run(args: &FitArgs, context: Context) -> CommandResult {
     let seed = context.global.seed.unwrap_or(0);
-    let opened = open_model(&args.model)?;
+    let opened = open_model(&args.model, args.pass.dtype.precision())?;
     let layers = opened.model.layers();
     check_widths(layers)?;
     let corpus = open_corpus(&opened, &args.data)?;
@@ -71,7 +71,7 @@ pub fn run(args: &FitArgs, context: Context) -> CommandResult {
         correction: args.method == FitMethod::Ekfac,
         max_examples: args.data.max_rows,
         shard_examples: SHARD,
-        limits: BatchLimits { max_rows: args.batch.batch_rows, max_examples: usize::MAX },
+        limits: BatchLimits { max_rows: args.pass.batch_rows, max_examples: usize::MAX },
     };
     let mut bars = FitBars::new(context.reporter, counted.examples, layers.len() as u64);
     let summary = fit(&opened.model, &corpus, &options, folder.path(), &mut bars)?;
@@ -87,6 +87,7 @@ fn config(args: &FitArgs, layers: &[LayerSpec]) -> Value {
     let own = [
         ("method", json!(method_name(args.method))),
         ("labels", json!(if args.labels == LabelSource::Model { "model" } else { "data" })),
+        ("dtype", json!(args.pass.dtype.precision().name())),
         ("layers", json!(args.model.layers)),
         ("layer_names", json!(layers.iter().map(|l| l.name.as_str()).collect::<Vec<_>>())),
     ];

@@ -24,7 +24,7 @@ use crate::tables::{Tables, replay, write_queries, write_top};
 const RESERVED: [&str; 5] = ["", "train_id", "layer", "position", "token"];
 
 pub fn run(args: &ScoreArgs, context: Context) -> CommandResult {
-    let mut opened = open_model(&args.model)?;
+    let mut opened = open_model(&args.model, args.pass.dtype.precision())?;
     let factors = open_factors(args, &mut opened.model)?;
     let corpus = open_corpus(&opened, &args.data)?;
     let queries = if args.self_influence { Vec::new() } else { open_queries(args, &opened)? };
@@ -179,7 +179,7 @@ impl Job<'_> {
     }
 
     fn limits(&self) -> BatchLimits {
-        BatchLimits { max_rows: self.args.batch.batch_rows, max_examples: usize::MAX }
+        BatchLimits { max_rows: self.args.pass.batch_rows, max_examples: usize::MAX }
     }
 }
 
@@ -263,6 +263,7 @@ fn config(args: &ScoreArgs, model: &Model<Work>) -> Value {
         ("damping", json!((args.method != ScoreMethod::GradDot).then(|| args.damping.to_string()))),
         ("measurement", json!(measurement(args).name())),
         ("rank", json!(args.rank)),
+        ("dtype", json!(args.pass.dtype.precision().name())),
         ("layer_names", json!(model.layers().iter().map(|l| l.name.as_str()).collect::<Vec<_>>())),
         ("per_layer", json!(args.per_layer)),
         ("per_token", json!(args.per_token.map(|p| format!("{p:?}").to_lowercase()))),
