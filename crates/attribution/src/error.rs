@@ -63,6 +63,9 @@ pub enum AttributionError {
     /// The sink of the scores failed.
     #[error(transparent)]
     Sink(Box<dyn std::error::Error + Send + Sync>),
+    /// A sink that writes behind takes no more blocks: it failed before, or panicked.
+    #[error("the writer of the scores has stopped")]
+    SinkStopped,
 }
 
 impl AttributionError {

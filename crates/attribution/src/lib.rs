@@ -1,17 +1,21 @@
 //! Influence of training examples on queries: I(q, m) = −∇f(θ)ᵀ (G + λI)⁻¹ ∇L(z_m, θ), POSITIVE = proponent.
 //!
 //! [`Queries::prepare`] makes −(G + λI)⁻¹∇f of every query, at full or low rank; [`score`] takes its products with the
-//! gradient of every train example in one pass, and hands blocks of scores to a [`ScoreSink`]. [`self_influence`] is
+//! gradient of every train example in one pass, and hands blocks of scores to a [`ScoreSink`]
+//! (through [`behind`], on a thread of its own). [`self_influence`] is
 //! the same with each example as its own query.
 
+mod behind;
 mod error;
 mod low_rank;
+mod pass;
 mod queries;
 mod score;
 mod self_influence;
 mod sink;
 mod top;
 
+pub use behind::behind;
 pub use error::{AttributionError, Result};
 pub use low_rank::{LowRank, truncated_svd};
 pub use queries::{LayerQueries, Queries, QueryValue, Rank};

@@ -1,11 +1,12 @@
 //! One pass over the train set: products of prepared queries with the gradient of every example.
 
-use etymon_data::{Batch, BatchLimits, Batches, DataError, Example, ExampleIndex, Padding};
+use etymon_data::{Batch, BatchLimits, DataError, Example, ExampleIndex, Padding};
 use etymon_model::{Consumer, LayerIo, Model, ModelError, Objective, Tap};
 use etymon_tensor::{Folds, Shape};
 
+use crate::pass::{BatchScores, WindowScores, pass};
 use crate::queries::LayerQueries;
-use crate::{AttributionError, Queries, Result, ScoreBlock, ScoreSink};
+use crate::{Queries, Result, ScoreSink};
 
 /// Which parts of a score are wanted beside the total.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,26 +17,21 @@ pub struct Parts {
     pub tokens: bool,
 }
 
-/// Scores `examples` against all queries; blocks reach the sink in order.
+/// Scores `examples` against all queries; blocks reach the sink in order. The examples are read and stacked on a thread
+/// of their own, ahead of the computation; without parts, in batches of similar lengths.
 ///
 /// # Errors
 /// Data that cannot be read or that the model does not take, and errors of the sink.
 pub fn score<B: Folds>(
     model: &Model<B>,
     queries: &Queries<B>,
-    examples: impl Iterator<Item = std::result::Result<Example, DataError>>,
+    examples: impl Iterator<Item = std::result::Result<Example, DataError>> + Send,
     limits: BatchLimits,
     parts: Parts,
     sink: &mut dyn ScoreSink,
 ) -> Result<()> {
-    for group in Batches::new(examples, limits) {
-        let examples = group?;
-        for example in &examples {
-            model.check(example).map_err(|source| AttributionError::Example { id: example.id.clone(), source })?;
-        }
-        score_batch(model, queries, &examples, Padding::None, parts, sink)?;
-    }
-    Ok(())
+    let shape = (queries.len(), parts);
+    pass(model, examples, limits, shape, sink, |batch| run(model, queries, batch, parts))
 }
 
 /// Scores the examples of one batch, stacked with or without padding.
@@ -50,9 +46,16 @@ pub fn score_batch<B: Folds>(
     parts: Parts,
     sink: &mut dyn ScoreSink,
 ) -> Result<()> {
-    let mut tap = ScoreTap::new(model.backend(), queries, examples, parts);
-    model.run(&Batch::stack(examples, padding)?, Objective::TrainLoss, Consumer::Tap(&mut tap))?;
-    tap.emit(examples, sink)
+    let scores = run(model, queries, &Batch::stack(examples, padding)?, parts)?;
+    let mut window = WindowScores::new(examples.len(), queries.len(), parts);
+    window.put(&(0..examples.len()).collect::<Vec<_>>(), scores);
+    window.emit(examples, sink)
+}
+
+fn run<B: Folds>(model: &Model<B>, queries: &Queries<B>, batch: &Batch, parts: Parts) -> Result<BatchScores> {
+    let mut tap = ScoreTap::new(model.backend(), queries, batch, parts);
+    model.run(batch, Objective::TrainLoss, Consumer::Tap(&mut tap))?;
+    Ok(tap.scores)
 }
 
 struct ScoreTap<'a, B: Folds> {
@@ -61,28 +64,17 @@ struct ScoreTap<'a, B: Folds> {
     parts: Parts,
     /// Rows of each example.
     n_rows: Vec<usize>,
-    /// `[n, Q]`.
-    totals: Vec<f64>,
-    layers: Vec<Vec<f32>>,
-    /// Per example `[rows, Q]`.
-    tokens: Vec<Vec<f64>>,
+    scores: BatchScores,
 }
 
 impl<'a, B: Folds> ScoreTap<'a, B> {
-    fn new(backend: &'a B, queries: &'a Queries<B>, examples: &[Example], parts: Parts) -> Self {
-        let q = queries.len();
+    fn new(backend: &'a B, queries: &'a Queries<B>, batch: &Batch, parts: Parts) -> Self {
+        let (n, q) = (batch.n_examples(), queries.len());
         let n_layers = if parts.layers { queries.layers.len() } else { 0 };
-        let n_rows: Vec<usize> = examples.iter().map(Example::n_rows).collect();
+        let n_rows = batch.example_rows();
         let tokens = if parts.tokens { n_rows.iter().map(|n| vec![0.0; n * q]).collect() } else { Vec::new() };
-        Self {
-            backend,
-            queries,
-            parts,
-            n_rows,
-            totals: vec![0.0; examples.len() * q],
-            layers: vec![vec![0.0; examples.len() * q]; n_layers],
-            tokens,
-        }
+        let scores = BatchScores { totals: vec![0.0; n * q], layers: vec![vec![0.0; n * q]; n_layers], tokens };
+        Self { backend, queries, parts, n_rows, scores }
     }
 
     /// The products of one layer: per example `[n, Q]`, and per row `[T, Q]` where it costs nothing more or is asked for.
@@ -110,27 +102,6 @@ impl<'a, B: Folds> ScoreTap<'a, B> {
         };
         Ok((backend.segment_sums(&by_row, io.segments)?, Some(by_row)))
     }
-
-    fn emit(self, examples: &[Example], sink: &mut dyn ScoreSink) -> Result<()> {
-        require_finite(examples, &self.totals)?;
-        let narrow = |x: &[f64]| x.iter().map(|&x| x as f32).collect::<Vec<f32>>();
-        let tokens: Vec<Vec<f32>> = self.tokens.iter().map(|t| narrow(t)).collect();
-        sink.block(&ScoreBlock {
-            examples,
-            scores: &narrow(&self.totals),
-            layers: self.parts.layers.then_some(self.layers.as_slice()),
-            tokens: self.parts.tokens.then_some(tokens.as_slice()),
-        })
-    }
-}
-
-/// Refuses scores `[n, Q]` of `examples` that are NaN or infinite.
-pub(crate) fn require_finite(examples: &[Example], scores: &[f64]) -> Result<()> {
-    let per_example = scores.len() / examples.len().max(1);
-    match scores.iter().position(|x| !x.is_finite()) {
-        Some(i) => Err(AttributionError::ScoreNotFinite { id: examples[i / per_example].id.clone() }),
-        None => Ok(()),
-    }
 }
 
 impl<B: Folds> Tap<B> for ScoreTap<'_, B> {
@@ -139,8 +110,8 @@ impl<B: Folds> Tap<B> for ScoreTap<'_, B> {
         let (by_example, by_row) = self.products(&io)?;
         let first = io.first_example * q;
         for (i, x) in self.backend.download::<f32>(&by_example).into_iter().enumerate() {
-            self.totals[first + i] += f64::from(x);
-            if let Some(layer) = self.layers.get_mut(io.layer.0) {
+            self.scores.totals[first + i] += f64::from(x);
+            if let Some(layer) = self.scores.layers.get_mut(io.layer.0) {
                 layer[first + i] += x;
             }
         }
@@ -150,7 +121,7 @@ impl<B: Folds> Tap<B> for ScoreTap<'_, B> {
                 let example = io.first_example + i;
                 // The vocabulary head has only the rows that carry a loss term: the last ones of the example.
                 let skipped = self.n_rows[example] - segment.len;
-                let into = &mut self.tokens[example][skipped * q..];
+                let into = &mut self.scores.tokens[example][skipped * q..];
                 let from = &rows[segment.start * q..(segment.start + segment.len) * q];
                 into.iter_mut().zip(from).for_each(|(x, y)| *x += y);
             }

@@ -1,12 +1,12 @@
 //! Self-influence: I(z, z) with f := −L, that is ∇Lᵀ (G + λI)⁻¹ ∇L.
 
 use etymon_curvature::{LayerPreconditioner, Preconditioner};
-use etymon_data::{Batch, BatchLimits, Batches, DataError, Example, Padding};
+use etymon_data::{BatchLimits, DataError, Example};
 use etymon_model::{Consumer, LayerId, LayerIo, LayerSpec, Model, ModelError, Objective, Tap};
 use etymon_tensor::{Folds, Shape};
 
-use crate::score::require_finite;
-use crate::{AttributionError, Result, ScoreBlock, ScoreSink};
+use crate::pass::{BatchScores, pass};
+use crate::{Parts, Result, ScoreSink};
 
 /// Scores every example on itself; the sink sees one query.
 ///
@@ -15,7 +15,7 @@ use crate::{AttributionError, Result, ScoreBlock, ScoreSink};
 pub fn self_influence<B: Folds>(
     model: &Model<B>,
     preconditioner: Preconditioner<'_>,
-    examples: impl Iterator<Item = std::result::Result<Example, DataError>>,
+    examples: impl Iterator<Item = std::result::Result<Example, DataError>> + Send,
     limits: BatchLimits,
     sink: &mut dyn ScoreSink,
 ) -> Result<()> {
@@ -23,18 +23,11 @@ pub fn self_influence<B: Folds>(
     let layers = (0..specs.len())
         .map(|i| Weights::new(backend, &preconditioner, &specs[i], LayerId(i)))
         .collect::<Result<Vec<_>>>()?;
-    for group in Batches::new(examples, limits) {
-        let examples = group?;
-        for example in &examples {
-            model.check(example).map_err(|source| AttributionError::Example { id: example.id.clone(), source })?;
-        }
-        let mut tap = SelfTap { backend, layers: &layers, totals: vec![0.0; examples.len()] };
-        model.run(&Batch::stack(&examples, Padding::None)?, Objective::TrainLoss, Consumer::Tap(&mut tap))?;
-        require_finite(&examples, &tap.totals)?;
-        let scores: Vec<f32> = tap.totals.iter().map(|&x| x as f32).collect();
-        sink.block(&ScoreBlock { examples: &examples, scores: &scores, layers: None, tokens: None })?;
-    }
-    Ok(())
+    pass(model, examples, limits, (1, Parts::default()), sink, |batch| {
+        let mut tap = SelfTap { backend, layers: &layers, totals: vec![0.0; batch.n_examples()] };
+        model.run(batch, Objective::TrainLoss, Consumer::Tap(&mut tap))?;
+        Ok(BatchScores { totals: tap.totals, ..BatchScores::default() })
+    })
 }
 
 /// 1 ⊘ (Λ + λ) of a layer, and its eigenbases unless the curvature is the identity.

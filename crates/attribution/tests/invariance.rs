@@ -6,9 +6,9 @@ mod common;
 use std::sync::OnceLock;
 
 use common::{Fitted, fit, limits, prepare, reference, relative_error, rows, score_all};
-use etymon_attribution::{Parts, Queries, Rank, score_batch};
+use etymon_attribution::{AttributionError, Parts, Queries, Rank, Result, ScoreBlock, ScoreSink, score_batch};
 use etymon_curvature::{Damping, Preconditioner, Spectrum};
-use etymon_data::{Example, Padding};
+use etymon_data::{BatchLimits, Content, DataError, Example, Padding};
 use etymon_model::{Model, Objective, load};
 use etymon_tensor::Cpu;
 use proptest::prelude::*;
@@ -40,6 +40,26 @@ fn ekfac(fitted: &Fitted) -> Preconditioner<'_> {
     Preconditioner::Kronecker { factors: &fitted.factors, spectrum: Spectrum::Corrected, damping: Damping::default() }
 }
 
+/// Every row alone, without windows: what the pass must give in this order.
+fn one_by_one(s: &Setting, train: &[Example], parts: Parts) -> common::Scores {
+    let mut sink = common::Scores::new(s.queries.len());
+    for example in train {
+        score_batch(&s.model, &s.queries, std::slice::from_ref(example), Padding::None, parts, &mut sink).unwrap();
+    }
+    sink.finish()
+}
+
+/// Notes the ids that come by.
+#[derive(Default)]
+struct Ids(Vec<String>);
+
+impl ScoreSink for Ids {
+    fn block(&mut self, block: &ScoreBlock<'_>) -> Result<()> {
+        self.0.extend(block.examples.iter().map(|e| e.id.clone()));
+        Ok(())
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 8, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -49,6 +69,35 @@ proptest! {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let scores = pool.install(|| score_all(&s.model, &s.queries, &s.train, limits(rows), Parts::default())).total;
         prop_assert!(relative_error(&scores, &s.scores) < 1e-5);
+    }
+
+    #[test]
+    fn scores_come_in_the_order_of_the_train_set_however_it_is_cut(rows in 1usize..900, most in 1usize..40) {
+        let s = setting();
+        let limits = BatchLimits { max_rows: rows, max_examples: most };
+        let alone = one_by_one(s, &s.train, Parts::default()).total;
+        let scores = score_all(&s.model, &s.queries, &s.train, limits, Parts::default()).total;
+        prop_assert!(relative_error(&scores, &alone) < 1e-5);
+        let mut selves = (common::Scores::new(1), common::Scores::new(1));
+        for (limits, sink) in [(limits, &mut selves.0), (common::limits(1), &mut selves.1)] {
+            let train = s.train.iter().cloned().map(Ok);
+            etymon_attribution::self_influence(&s.model, ekfac(&s.fitted), train, limits, sink).unwrap();
+        }
+        prop_assert!(relative_error(&selves.0.finish().total, &selves.1.finish().total) < 1e-5);
+    }
+
+    #[test]
+    fn parts_of_scores_come_in_the_order_of_the_train_set(rows in 1usize..900) {
+        let s = setting();
+        let parts = Parts { layers: true, tokens: true };
+        let (train, limits) = (&s.train[..20], limits(rows));
+        let alone = one_by_one(s, train, parts);
+        let scores = score_all(&s.model, &s.queries, train, limits, parts);
+        prop_assert!(relative_error(&scores.token_sums, &alone.token_sums) < 1e-5);
+        prop_assert_eq!(scores.layers.len(), alone.layers.len());
+        for (layer, alone) in scores.layers.iter().zip(&alone.layers) {
+            prop_assert!(relative_error(layer, alone) < 1e-5);
+        }
     }
 
     #[test]
@@ -75,6 +124,40 @@ proptest! {
             prop_assert!((x - y).abs() < 1e-5 * y.abs());
         }
     }
+}
+
+#[test]
+fn an_error_in_the_stream_comes_after_the_scores_of_the_rows_before_it() {
+    let s = setting();
+    for limits in [limits(150), limits(5000)] {
+        let error = DataError::Empty { what: "row 31".to_owned(), rows_read: 0, skipped: 0 };
+        let rows = s.train[..30].iter().cloned().map(Ok).chain([Err(error)]);
+        let rows = rows.chain(s.train[30..].iter().cloned().map(Ok));
+        let mut ids = Ids::default();
+        let result = etymon_attribution::score(&s.model, &s.queries, rows, limits, Parts::default(), &mut ids);
+        assert!(matches!(&result, Err(AttributionError::Data(DataError::Empty { what, .. })) if what == "row 31"));
+        assert_eq!(ids.0, s.train[..30].iter().map(|e| e.id.clone()).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_stream_that_panics_is_an_error_of_the_pass() {
+    let s = setting();
+    let rows = s.train.iter().enumerate().map(|(i, e)| if i == 9 { panic!("row nine") } else { Ok(e.clone()) });
+    let result =
+        etymon_attribution::score(&s.model, &s.queries, rows, limits(200), Parts::default(), &mut Ids::default());
+    assert!(matches!(&result, Err(AttributionError::Data(DataError::Panic { message })) if message == "row nine"));
+}
+
+#[test]
+fn a_row_that_the_model_does_not_take_is_refused_by_its_name() {
+    let s = setting();
+    let mut train = s.train.clone();
+    train[17].content = Content::Tokens { ids: vec![1, 2, 512], loss_start: 1 };
+    let rows = train.iter().cloned().map(Ok);
+    let result =
+        etymon_attribution::score(&s.model, &s.queries, rows, limits(300), Parts::default(), &mut Ids::default());
+    assert!(matches!(&result, Err(AttributionError::Example { id, .. }) if *id == train[17].id));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use etymon_data::{Batch, BatchLimits, Batches, Corpus, Example, ExampleIndex, Padding};
+use etymon_data::{BatchLimits, Corpus, ExampleIndex, Prefetch, Window, WindowBatch, WindowSize, Windows};
 use etymon_model::{Consumer, Model, Objective, Tap};
 use etymon_tensor::Folds;
 
@@ -13,6 +13,8 @@ use crate::{CorrectionTap, Corrections, CovarianceTap, Covariances, CurvatureErr
 
 /// Seconds between two writings of what a pass has summed.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
+/// Shards that are read and stacked while one is worked on.
+const AHEAD: usize = 1;
 
 /// Where the labels of the curvature come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +102,8 @@ pub fn fit<B: Folds>(
         pass.eigen(&covariances)?;
     }
     if options.correction {
-        pass.corrections()?;
+        let sums = pass.corrections()?;
+        Factors::save_lambda(folder, model.layers(), &sums.means(), sums.examples)?;
     }
     let examples = Factors::examples(folder)?;
     partial::remove(folder)?;
@@ -140,7 +143,7 @@ impl<B: Folds> Pass<'_, B> {
         Ok(())
     }
 
-    fn corrections(&mut self) -> Result<()> {
+    fn corrections(&mut self) -> Result<Corrections> {
         let specs = self.model.layers();
         let (model, backend) = (self.model, self.model.backend());
         let factors = Factors::open(self.folder, specs)?.layers(backend)?;
@@ -150,33 +153,36 @@ impl<B: Folds> Pass<'_, B> {
             pass.run_shard(model, shard, &mut tap)?;
             total.merge(&tap.finish())
         })?;
-        Factors::save_lambda(self.folder, specs, &total.means(), total.examples)
+        Ok(total)
     }
 
-    /// Runs `shard` over the rest of the corpus and writes `total` from time to time.
+    /// Runs `shard` over the rest of the corpus and writes `total` from time to time. A shard is a window of the stream:
+    /// its batches are of similar lengths, and made on the reading thread. (Writing stays on this thread: writing
+    /// behind it would take a second copy of the sums.)
     fn fold<T: Partial>(
         &mut self,
         phase: Phase,
         total: &mut T,
-        mut shard: impl FnMut(&mut Self, Vec<Example>, &mut T) -> Result<()>,
+        mut shard: impl FnMut(&mut Self, &Window, &mut T) -> Result<()>,
     ) -> Result<()> {
         let started = Instant::now();
         let mut saved = Instant::now();
-        self.observer.begin(phase, total.examples());
-        let most = self.options.max_examples.unwrap_or(u64::MAX);
-        let mut stream = self.corpus.examples_from(ExampleIndex(total.examples()));
-        loop {
-            let wanted = self.options.shard_examples.min(most.saturating_sub(total.examples()));
-            let examples = stream.by_ref().take(wanted as usize).collect::<std::result::Result<Vec<_>, _>>()?;
-            if examples.is_empty() {
-                break;
+        let done = total.examples();
+        self.observer.begin(phase, done);
+        let left = self.options.max_examples.unwrap_or(u64::MAX).saturating_sub(done);
+        let stream = self.corpus.examples_from(ExampleIndex(done)).take(saturated(left));
+        let size = WindowSize::Examples(saturated(self.options.shard_examples));
+        let windows = Windows::new(stream, size, self.options.limits);
+        std::thread::scope(|scope| {
+            for window in Prefetch::spawn(scope, windows, AHEAD)? {
+                shard(self, &window?, total)?;
+                if saved.elapsed() >= SAVE_EVERY {
+                    total.save(self.folder, self.model.layers())?;
+                    saved = Instant::now();
+                }
             }
-            shard(self, examples, total)?;
-            if saved.elapsed() >= SAVE_EVERY {
-                total.save(self.folder, self.model.layers())?;
-                saved = Instant::now();
-            }
-        }
+            Ok::<_, CurvatureError>(())
+        })?;
         if total.examples() == 0 {
             return Err(CurvatureError::NoExamples);
         }
@@ -185,20 +191,75 @@ impl<B: Folds> Pass<'_, B> {
         Ok(())
     }
 
-    fn run_shard(&mut self, model: &Model<B>, examples: Vec<Example>, tap: &mut dyn Tap<B>) -> Result<()> {
+    fn run_shard(&mut self, model: &Model<B>, shard: &Window, tap: &mut dyn Tap<B>) -> Result<()> {
         let objective = match self.options.labels {
             Labels::Model { seed } => Objective::SampledLoss { seed },
             Labels::Data => Objective::TrainLoss,
         };
-        for group in Batches::new(examples.into_iter().map(Ok), self.options.limits) {
-            let group = group?;
-            for example in &group {
-                let id = || example.id.clone();
-                model.check(example).map_err(|source| CurvatureError::Example { id: id(), source })?;
-            }
-            model.run(&Batch::stack(&group, Padding::None)?, objective, Consumer::Tap(tap))?;
-            self.observer.advance(group.len() as u64, group.iter().map(|e| e.n_tokens() as u64).sum());
+        for example in &shard.examples {
+            model.check(example).map_err(|source| CurvatureError::Example { id: example.id.clone(), source })?;
+        }
+        for WindowBatch { places, batch } in &shard.batches {
+            model.run(batch, objective, Consumer::Tap(tap))?;
+            let tokens = places.iter().map(|&i| shard.examples[i].n_tokens() as u64).sum();
+            self.observer.advance(places.len() as u64, tokens);
         }
         Ok(())
+    }
+}
+
+fn saturated(n: u64) -> usize {
+    usize::try_from(n).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use etymon_data::CorpusOptions;
+    use etymon_model::load;
+    use etymon_tensor::Cpu;
+
+    use super::*;
+
+    struct Silent;
+
+    impl FitObserver for Silent {
+        fn begin(&mut self, _: Phase, _: u64) {}
+        fn advance(&mut self, _: u64, _: u64) {}
+        fn end(&mut self) {}
+    }
+
+    #[test]
+    fn an_interrupted_fit_ends_as_if_never_interrupted_to_the_bit() {
+        let lm = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/reference/lm");
+        let model = load(Cpu::<f32>::new(), &lm).unwrap();
+        let corpus = Corpus::open(&[lm.join("train.jsonl")], None, CorpusOptions::default()).unwrap();
+        let limits = BatchLimits { max_rows: 200, max_examples: usize::MAX };
+        let options = |most| FitOptions {
+            labels: Labels::Model { seed: 3 },
+            correction: true,
+            max_examples: Some(most),
+            shard_examples: 8,
+            limits,
+        };
+        let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
+        let [whole, first, second] = [0, 1, 2].map(|i| folders[i].path());
+        fit(&model, &corpus, &options(28), whole, &mut Silent).unwrap();
+
+        // What runs leave behind that were killed after they had saved two shards of the first pass, or of the second.
+        let (two, specs) = (options(16), model.layers());
+        let run = |folder, pass: &mut dyn FnMut(&mut Pass<'_, Cpu<f32>>)| {
+            let observer = &mut Silent;
+            let timings = BTreeMap::new();
+            pass(&mut Pass { model: &model, corpus: &corpus, options: &two, folder, observer, timings });
+        };
+        run(first, &mut |pass| pass.covariances().unwrap().save(first, specs).unwrap());
+        std::fs::copy(whole.join("eigen.safetensors"), second.join("eigen.safetensors")).unwrap();
+        run(second, &mut |pass| pass.corrections().unwrap().save(second, specs).unwrap());
+        for cut in [first, second] {
+            fit(&model, &corpus, &options(28), cut, &mut Silent).unwrap();
+            for name in ["eigen.safetensors", "lambda.safetensors"] {
+                assert!(std::fs::read(cut.join(name)).unwrap() == std::fs::read(whole.join(name)).unwrap(), "{name}");
+            }
+        }
     }
 }

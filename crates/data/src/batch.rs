@@ -1,5 +1,7 @@
 //! Examples stacked for a model, and the grouping of a stream of examples into batches.
 
+use std::borrow::Borrow;
+
 use crate::{Content, DataError, Example, ExampleIndex, Result, Target};
 
 /// Consecutive rows of a stack.
@@ -72,13 +74,13 @@ impl Batch {
     /// # Errors
     /// If there is no example, tokens and features are mixed, rows have different numbers of features, or a sequence is
     /// longer than the padding.
-    pub fn stack(examples: &[Example], padding: Padding) -> Result<Self> {
-        let input = match examples.first().map(|e| &e.content) {
+    pub fn stack<E: Borrow<Example>>(examples: &[E], padding: Padding) -> Result<Self> {
+        let input = match examples.first().map(|e| &Borrow::<Example>::borrow(e).content) {
             None => return Err(DataError::EmptyBatch),
             Some(Content::Tokens { .. }) => stack_tokens(examples, padding)?,
             Some(Content::Features { values, .. }) => stack_features(examples, values.len())?,
         };
-        Ok(Self { indices: examples.iter().map(|e| e.index).collect(), input })
+        Ok(Self { indices: examples.iter().map(|e| e.borrow().index).collect(), input })
     }
 
     /// Number of rows of the stack, padding included.
@@ -97,16 +99,24 @@ impl Batch {
         }
     }
 
+    /// `[n_examples]` Rows of each example, without padding.
+    pub fn example_rows(&self) -> Vec<usize> {
+        match &self.input {
+            Input::Tokens { segments, .. } => segments.iter().map(|s| s.len).collect(),
+            Input::Features { targets, .. } => vec![1; targets.len()],
+        }
+    }
+
     /// Number of examples.
     pub fn n_examples(&self) -> usize {
         self.indices.len()
     }
 }
 
-fn stack_tokens(examples: &[Example], padding: Padding) -> Result<Input> {
+fn stack_tokens<E: Borrow<Example>>(examples: &[E], padding: Padding) -> Result<Input> {
     let (mut ids, mut positions, mut segments) = (Vec::new(), Vec::new(), Vec::with_capacity(examples.len()));
     let (mut loss_rows, mut labels, mut loss_segments) = (Vec::new(), Vec::new(), Vec::with_capacity(examples.len()));
-    for example in examples {
+    for example in examples.iter().map(Borrow::<Example>::borrow) {
         let Content::Tokens { ids: tokens, loss_start } = &example.content else {
             return Err(DataError::MixedBatch { id: example.id.clone() });
         };
@@ -132,10 +142,10 @@ fn stack_tokens(examples: &[Example], padding: Padding) -> Result<Input> {
     Ok(Input::Tokens { ids, positions, segments, loss_rows, labels, loss_segments })
 }
 
-fn stack_features(examples: &[Example], n_features: usize) -> Result<Input> {
+fn stack_features<E: Borrow<Example>>(examples: &[E], n_features: usize) -> Result<Input> {
     let mut stacked = Vec::with_capacity(examples.len() * n_features);
     let mut targets = Vec::with_capacity(examples.len());
-    for example in examples {
+    for example in examples.iter().map(Borrow::<Example>::borrow) {
         let Content::Features { values, target } = &example.content else {
             return Err(DataError::MixedBatch { id: example.id.clone() });
         };

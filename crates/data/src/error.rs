@@ -325,4 +325,16 @@ pub enum DataError {
         /// Example.
         id: String,
     },
+    /// The system gave no thread to read on.
+    #[error("no thread to read on: {source}")]
+    Thread {
+        /// Cause.
+        source: std::io::Error,
+    },
+    /// The reading thread panicked: a defect of this program or of a library.
+    #[error("reading panicked: {message}; please report this")]
+    Panic {
+        /// What the panic said.
+        message: String,
+    },
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use etymon_attribution::{Parts, Queries, QueryValue, Rank, ScoreSink, TopK, score, self_influence};
+use etymon_attribution::{Parts, Queries, QueryValue, Rank, ScoreSink, Tee, TopK, behind, score, self_influence};
 use etymon_curvature::{CurvatureError, Factors, Preconditioner, Spectrum};
 use etymon_data::{BatchLimits, CandidateFilter, Corpus, DataError, Example, ExampleIndex, union_of};
 use etymon_model::{Measurement, Model, ModelConfig, ModelError, Task};
@@ -105,8 +105,11 @@ impl Job<'_> {
         let mut task = Some(self.context.reporter.task("scores", total, done, "rows"));
         {
             let mut progress = Progress { task: task.as_ref() };
-            let mut sinks = etymon_attribution::Tee(vec![&mut tables, &mut top, &mut progress]);
-            score(model, &queries, self.examples(candidates.as_deref(), done), self.limits(), parts, &mut sinks)?;
+            let rest = self.examples(candidates.as_deref(), done);
+            behind(&mut tables, |tables| {
+                let mut sinks = Tee(vec![tables, &mut top, &mut progress]);
+                score(model, &queries, rest, self.limits(), parts, &mut sinks)
+            })?;
         }
         if let Some(task) = task.take() {
             task.finish();
@@ -135,8 +138,10 @@ impl Job<'_> {
         let task = self.context.reporter.task("self-influence", self.counted.examples, done, "rows");
         {
             let mut progress = Progress { task: Some(&task) };
-            let mut sinks = etymon_attribution::Tee(vec![&mut tables, &mut top, &mut progress]);
-            self_influence(model, preconditioner, self.examples(None, done), self.limits(), &mut sinks)?;
+            behind(&mut tables, |tables| {
+                let mut sinks = Tee(vec![tables, &mut top, &mut progress]);
+                self_influence(model, preconditioner, self.examples(None, done), self.limits(), &mut sinks)
+            })?;
         }
         task.finish();
         let rows = tables.finish()?;
@@ -151,7 +156,7 @@ impl Job<'_> {
         &'a self,
         candidates: Option<&'a [ExampleIndex]>,
         first: u64,
-    ) -> Box<dyn Iterator<Item = std::result::Result<Example, DataError>> + 'a> {
+    ) -> Box<dyn Iterator<Item = std::result::Result<Example, DataError>> + Send + 'a> {
         let most = self.args.data.max_rows.unwrap_or(u64::MAX);
         match candidates {
             None => {

@@ -1,0 +1,108 @@
+//! What the passes over a train set share: windows of examples are read ahead, run in batches of similar lengths, and
+//! their scores put back into the order of the train set.
+
+use etymon_data::{Batch, BatchLimits, DataError, Example, Prefetch, WindowSize, Windows};
+use etymon_model::Model;
+use etymon_tensor::Folds;
+
+use crate::{AttributionError, Parts, Result, ScoreBlock, ScoreSink};
+
+/// Batches of a window. The scores of a window are held, and lost in a crash, until its last batch is done.
+const WINDOW: usize = 4;
+/// Windows that are read and stacked while one is worked on.
+const AHEAD: usize = 2;
+
+/// The scores of a batch of n examples on Q queries.
+#[derive(Default)]
+pub(crate) struct BatchScores {
+    /// `[n, Q]`.
+    pub totals: Vec<f64>,
+    /// Per layer `[n, Q]`; empty if not wanted.
+    pub layers: Vec<Vec<f32>>,
+    /// Per example `[rows, Q]`; empty if not wanted.
+    pub tokens: Vec<Vec<f64>>,
+}
+
+/// Runs all examples, and gives their scores (on `shape.0` queries, with the parts `shape.1`) to the sink in order.
+pub(crate) fn pass<B: Folds>(
+    model: &Model<B>,
+    examples: impl Iterator<Item = std::result::Result<Example, DataError>> + Send,
+    limits: BatchLimits,
+    shape: (usize, Parts),
+    sink: &mut dyn ScoreSink,
+    mut run: impl FnMut(&Batch) -> Result<BatchScores>,
+) -> Result<()> {
+    // Parts are large: one score per layer or token. No more of them are held than a batch has.
+    let batches = if shape.1 == Parts::default() { WINDOW } else { 1 };
+    let windows = Windows::new(examples, WindowSize::Batches(batches), limits);
+    std::thread::scope(|scope| {
+        for window in Prefetch::spawn(scope, windows, AHEAD)? {
+            let window = window?;
+            for example in &window.examples {
+                model.check(example).map_err(|source| AttributionError::Example { id: example.id.clone(), source })?;
+            }
+            let mut scores = WindowScores::new(window.examples.len(), shape.0, shape.1);
+            for part in &window.batches {
+                scores.put(&part.places, run(&part.batch)?);
+            }
+            scores.emit(&window.examples, sink)?;
+        }
+        Ok(())
+    })
+}
+
+/// The scores of n consecutive examples, put in batch by batch.
+pub(crate) struct WindowScores {
+    n_queries: usize,
+    parts: Parts,
+    /// `[n, Q]`.
+    totals: Vec<f64>,
+    /// Per layer `[n, Q]`.
+    layers: Vec<Vec<f32>>,
+    /// Per example `[rows, Q]`.
+    tokens: Vec<Vec<f32>>,
+}
+
+impl WindowScores {
+    pub fn new(n: usize, n_queries: usize, parts: Parts) -> Self {
+        let tokens = if parts.tokens { vec![Vec::new(); n] } else { Vec::new() };
+        Self { n_queries, parts, totals: vec![0.0; n * n_queries], layers: Vec::new(), tokens }
+    }
+
+    /// Takes the scores of the examples at `places`.
+    pub fn put(&mut self, places: &[usize], scores: BatchScores) {
+        let n = self.totals.len();
+        self.layers.resize_with(scores.layers.len(), || vec![0.0; n]);
+        scatter(self.n_queries, places, &scores.totals, &mut self.totals);
+        for (from, into) in scores.layers.iter().zip(&mut self.layers) {
+            scatter(self.n_queries, places, from, into);
+        }
+        for (&place, from) in places.iter().zip(&scores.tokens) {
+            self.tokens[place] = narrow(from);
+        }
+    }
+
+    /// Gives the scores of `examples`, all of the n, to the sink; refuses scores that are not finite.
+    pub fn emit(self, examples: &[Example], sink: &mut dyn ScoreSink) -> Result<()> {
+        if let Some(i) = self.totals.iter().position(|x| !x.is_finite()) {
+            return Err(AttributionError::ScoreNotFinite { id: examples[i / self.n_queries].id.clone() });
+        }
+        sink.block(&ScoreBlock {
+            examples,
+            scores: &narrow(&self.totals),
+            layers: self.parts.layers.then_some(self.layers.as_slice()),
+            tokens: self.parts.tokens.then_some(self.tokens.as_slice()),
+        })
+    }
+}
+
+/// Rows `[places.len(), width]` to their places in `[n, width]`.
+fn scatter<T: Copy>(width: usize, places: &[usize], from: &[T], into: &mut [T]) {
+    for (&place, row) in places.iter().zip(from.chunks_exact(width.max(1))) {
+        into[place * width..(place + 1) * width].copy_from_slice(row);
+    }
+}
+
+fn narrow(x: &[f64]) -> Vec<f32> {
+    x.iter().map(|&x| x as f32).collect()
+}
