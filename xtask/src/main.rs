@@ -1,20 +1,40 @@
 //! `cargo xtask check`: the gate. With Rust and a C compiler alone it works; what is not installed is replaced
 //! (`cargo nextest` by `cargo test`) or named and left out (`cargo deny`).
 
+mod bench;
+
 use std::env;
 use std::process::{Command, ExitCode};
 
+use bench::BenchError;
+
 const USAGE: &str = "\
 cargo xtask check      the gate: fmt, clippy, docs, tests, doctests (what .ci/run runs)
-cargo xtask heavy      the ignored tests, which need real models: see CONTRIBUTING.md";
+cargo xtask heavy      the ignored tests, which need real models: see CONTRIBUTING.md
+cargo xtask bench      etymon beside its peers on this machine: see BENCHMARKS.md";
 
 fn main() -> ExitCode {
     match env::args().nth(1).as_deref() {
         Some("check") => run(&check()),
         Some("heavy") => run(&[step("heavy tests", &["test", "--release", "--workspace", "--", "--ignored"])]),
+        Some("bench") => bench(&env::args().skip(2).collect::<Vec<_>>()),
         _ => {
             eprintln!("{USAGE}");
             ExitCode::from(2)
+        }
+    }
+}
+
+fn bench(args: &[String]) -> ExitCode {
+    match bench::run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error @ BenchError::Option { .. }) => {
+            eprintln!("error: {error}\n\n{}", bench::USAGE);
+            ExitCode::from(2)
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
         }
     }
 }
