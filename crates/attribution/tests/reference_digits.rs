@@ -24,6 +24,11 @@ fn kronecker(fitted: &Fitted, spectrum: Spectrum, damping: Damping) -> Precondit
     Preconditioner::Kronecker { factors: &fitted.factors, spectrum, damping }
 }
 
+/// Both triangles from the lower one.
+fn symmetric(lower: &[f64], d: usize) -> Vec<f64> {
+    (0..d * d).map(|at| lower[(at / d).max(at % d) * d + (at / d).min(at % d)]).collect()
+}
+
 #[test]
 fn covariances_eigenvalues_and_corrections_agree_with_kronfluence() {
     let model = model();
@@ -34,9 +39,10 @@ fn covariances_eigenvalues_and_corrections_agree_with_kronfluence() {
         let (a, s) = fitted.factors.eigenvalues(LayerId(i)).unwrap();
         let layer = &fitted.covariances.layers[i];
         assert_eq!(layer.rows, 1400);
+        let (full_a, full_s) = (symmetric(&layer.a, spec.d_in), symmetric(&layer.s, spec.d_out));
         for (what, ours) in [
-            ("activation_covariance", &layer.a),
-            ("gradient_covariance", &layer.s),
+            ("activation_covariance", &full_a),
+            ("gradient_covariance", &full_s),
             ("activation_eigenvalues", &a),
             ("gradient_eigenvalues", &s),
             ("lambda_matrix", &fitted.corrections.layers[i]),

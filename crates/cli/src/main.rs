@@ -30,9 +30,9 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli, context: Context) -> Result<Outcome> {
-    if let Some(n) = cli.global.threads {
-        rayon::ThreadPoolBuilder::new().num_threads(n).build_global()?;
-    }
+    // This thread is one of the pool: a product then starts here, and need not wake another thread first.
+    let pool = rayon::ThreadPoolBuilder::new().use_current_thread();
+    pool.num_threads(cli.global.threads.unwrap_or(0)).build_global()?;
     match &cli.command {
         Command::Quickstart(args) => commands::quickstart::run(args, context),
         Command::Train(args) => commands::train::run(args, context),

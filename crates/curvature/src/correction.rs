@@ -8,7 +8,7 @@ use crate::factors::LayerFactors;
 use crate::{CurvatureError, Result, RotationOrder};
 
 /// Sums of squared rotated gradients over a part of the train set; parts merge by addition.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Corrections {
     /// `[d_out, d_in]` per layer, row major.
     pub layers: Vec<Vec<f64>>,
@@ -43,24 +43,33 @@ impl Corrections {
     }
 }
 
-/// Sums the corrections of one shard on the backend.
+/// Adds the corrections of batches to sums, on the backend.
 pub struct CorrectionTap<'a, B: Folds> {
     backend: &'a B,
     factors: &'a [LayerFactors<B>],
-    sums: Vec<B::Tensor>,
+    sums: Vec<B::Sums>,
     examples: u64,
 }
 
 impl<'a, B: Folds> CorrectionTap<'a, B> {
-    /// An empty shard, in the eigenbases of `factors` (one per tapped layer).
-    pub fn new(backend: &'a B, specs: &[LayerSpec], factors: &'a [LayerFactors<B>]) -> Self {
-        let sums = specs.iter().map(|s| backend.zeros(Shape::new(s.d_out, s.d_in))).collect();
-        Self { backend, factors, sums, examples: 0 }
+    /// Adds to `start`, in the eigenbases of `factors` (one per tapped layer).
+    ///
+    /// # Errors
+    /// Sums of other layers than `specs`.
+    pub fn new(
+        backend: &'a B,
+        specs: &[LayerSpec],
+        factors: &'a [LayerFactors<B>],
+        start: Corrections,
+    ) -> Result<Self> {
+        let sums = |(s, values): (&LayerSpec, Vec<f64>)| backend.sums(Shape::new(s.d_out, s.d_in), values);
+        let sums_of_all = specs.iter().zip(start.layers).map(sums).collect::<std::result::Result<_, _>>()?;
+        Ok(Self { backend, factors, sums: sums_of_all, examples: start.examples })
     }
 
-    /// The sums of the shard.
+    /// The sums.
     pub fn finish(self) -> Corrections {
-        let layers = self.sums.iter().map(|x| self.backend.download(x)).collect();
+        let layers = self.sums.into_iter().map(|x| self.backend.into_values(x)).collect();
         Corrections { layers, examples: self.examples }
     }
 }
@@ -82,8 +91,7 @@ impl<B: Folds> Tap<B> for CorrectionTap<'_, B> {
                     let mut gradient = backend.zeros(Shape::new(d_out, d_in));
                     let replace = Accumulate::Replace;
                     backend.matmul_into(1.0, &dout, Transpose::Yes, &input, Transpose::No, replace, &mut gradient)?;
-                    let rotated = factors.rotate(backend, &gradient)?;
-                    backend.axpy(1.0, &backend.multiply(&rotated, &rotated)?, sum)?;
+                    backend.add_squares(&factors.rotate(backend, &gradient)?, sum)?;
                 }
             }
         }

@@ -10,16 +10,17 @@ use crate::{CurvatureError, Result};
 /// Sums of one layer over some rows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LayerCovariance {
-    /// `[d_in, d_in]` Σ ā āᵀ, row major; empty when the layer shares its input with an earlier one.
+    /// `[d_in, d_in]` Σ ā āᵀ, row major, on and below the diagonal; empty when the layer shares its input with an earlier
+    /// one.
     pub a: Vec<f64>,
-    /// `[d_out, d_out]` Σ Ds Dsᵀ, row major.
+    /// `[d_out, d_out]` Σ Ds Dsᵀ, row major, on and below the diagonal.
     pub s: Vec<f64>,
     /// Rows summed.
     pub rows: u64,
 }
 
 /// Sums over a part of the train set; parts merge by addition.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Covariances {
     /// One per tapped layer.
     pub layers: Vec<LayerCovariance>,
@@ -28,7 +29,7 @@ pub struct Covariances {
 }
 
 impl Covariances {
-    /// Sums over nothing.
+    /// Sums over nothing. What lies above the diagonals is never touched, so that its memory need not exist.
     pub fn empty(specs: &[LayerSpec]) -> Self {
         let layer = |(i, spec): (usize, &LayerSpec)| LayerCovariance {
             a: vec![0.0; if spec.input.0 == i { spec.d_in * spec.d_in } else { 0 }],
@@ -61,47 +62,46 @@ pub(crate) fn add(x: &mut [f64], y: &[f64]) {
     x.iter_mut().zip(y).for_each(|(x, y)| *x += y);
 }
 
-/// Sums the covariances of one shard on the backend.
+/// Adds the covariances of batches to sums, on the backend.
 pub struct CovarianceTap<'a, B: Folds> {
     backend: &'a B,
-    specs: &'a [LayerSpec],
     /// A of layers that own their input, and S of every layer.
-    a: BTreeMap<usize, B::Tensor>,
-    s: Vec<B::Tensor>,
+    a: BTreeMap<usize, B::Sums>,
+    s: Vec<B::Sums>,
     rows: Vec<u64>,
     examples: u64,
 }
 
 impl<'a, B: Folds> CovarianceTap<'a, B> {
-    /// An empty shard.
-    pub fn new(backend: &'a B, specs: &'a [LayerSpec]) -> Self {
-        let square = |d: usize| backend.zeros(Shape::new(d, d));
-        let owners = specs.iter().enumerate().filter(|(i, spec)| spec.input.0 == *i);
-        Self {
-            backend,
-            specs,
-            a: owners.map(|(i, spec)| (i, square(spec.d_in))).collect(),
-            s: specs.iter().map(|spec| square(spec.d_out)).collect(),
-            rows: vec![0; specs.len()],
-            examples: 0,
-        }
-    }
-
-    /// The sums of the shard.
+    /// Adds to `start`.
     ///
     /// # Errors
-    /// What the backend meets.
-    pub fn finish(mut self) -> Result<Covariances> {
-        let mut read = |x: &mut B::Tensor| -> Result<Vec<f64>> {
-            self.backend.symmetrize(x)?;
-            Ok(self.backend.download(x))
-        };
-        let mut layers = Vec::with_capacity(self.specs.len());
-        for (i, s) in self.s.iter_mut().enumerate() {
-            let a = self.a.get_mut(&i).map(&mut read).transpose()?.unwrap_or_default();
-            layers.push(LayerCovariance { a, s: read(s)?, rows: self.rows[i] });
+    /// Sums of other layers than `specs`.
+    pub fn new(backend: &'a B, specs: &[LayerSpec], start: Covariances) -> Result<Self> {
+        let square = |d: usize, values| backend.sums(Shape::new(d, d), values);
+        let mut tap = Self { backend, a: BTreeMap::new(), s: Vec::new(), rows: Vec::new(), examples: start.examples };
+        for (i, (spec, layer)) in specs.iter().zip(start.layers).enumerate() {
+            if spec.input.0 == i {
+                tap.a.insert(i, square(spec.d_in, layer.a)?);
+            }
+            tap.s.push(square(spec.d_out, layer.s)?);
+            tap.rows.push(layer.rows);
         }
-        Ok(Covariances { layers, examples: self.examples })
+        Ok(tap)
+    }
+
+    /// The sums.
+    pub fn finish(mut self) -> Covariances {
+        let backend = self.backend;
+        let layer = |(i, (s, rows))| LayerCovariance {
+            a: self.a.remove(&i).map(|a| backend.into_values(a)).unwrap_or_default(),
+            s: backend.into_values(s),
+            rows,
+        };
+        Covariances {
+            layers: self.s.into_iter().zip(self.rows).enumerate().map(layer).collect(),
+            examples: self.examples,
+        }
     }
 }
 

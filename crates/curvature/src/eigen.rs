@@ -24,18 +24,18 @@ pub struct Eigenbases {
     pub s: Eigenbasis,
 }
 
-/// Eigenbases of every layer; `progress` is called after each layer.
+/// Eigenbases of every layer; `progress` is called after each layer, and the memory of its covariances is free then.
 ///
 /// # Errors
 /// Layers without rows, values that are not finite, and a decomposition that does not converge.
 pub fn eigendecompose(
-    covariances: &Covariances,
+    covariances: Covariances,
     specs: &[LayerSpec],
     mut progress: impl FnMut(&LayerSpec),
 ) -> Result<Vec<Eigenbases>> {
     let mut out = Vec::with_capacity(specs.len());
-    for (spec, layer) in specs.iter().zip(&covariances.layers) {
-        out.push(decompose_layer(spec, layer)?);
+    for (spec, layer) in specs.iter().zip(covariances.layers) {
+        out.push(decompose_layer(spec, &layer)?);
         progress(spec);
     }
     Ok(out)
@@ -51,11 +51,11 @@ fn decompose_layer(spec: &LayerSpec, layer: &LayerCovariance) -> Result<Eigenbas
 }
 
 fn decompose(sums: &[f64], d: usize, scale: f64, layer: &str, factor: &'static str) -> Result<Eigenbasis> {
-    if !sums.iter().all(|x| x.is_finite()) {
+    if !(0..d).all(|i| sums[i * d..=i * d + i].iter().all(|x| x.is_finite())) {
         return Err(CurvatureError::NotFinite { layer: layer.to_owned(), factor });
     }
     let sums = MatRef::from_row_major_slice(sums, d, d);
-    let covariance = Mat::from_fn(d, d, |i, j| 0.5 * scale * (sums[(i, j)] + sums[(j, i)]));
+    let covariance = Mat::from_fn(d, d, |i, j| scale * sums[(i.max(j), i.min(j))]);
     let eigen = covariance
         .self_adjoint_eigen(Side::Lower)
         .map_err(|_| CurvatureError::Eigen { layer: layer.to_owned(), factor })?;

@@ -37,7 +37,8 @@ pub struct FitOptions {
     pub correction: bool,
     /// Use only the first examples of the data.
     pub max_examples: Option<u64>,
-    /// Examples per shard: sums are in the backend's precision within a shard, in f64 across shards.
+    /// Examples per shard, the window of the stream that is sorted into batches: sums are in the backend's precision within a
+    /// batch, in f64 across batches.
     pub shard_examples: u64,
     /// Rows and examples per forward pass.
     pub limits: BatchLimits,
@@ -99,7 +100,7 @@ pub fn fit<B: Folds>(
     let mut pass = Pass { model, corpus, options, folder, observer, timings: BTreeMap::new() };
     if !Factors::has_eigen_file(folder) {
         let covariances = pass.covariances()?;
-        pass.eigen(&covariances)?;
+        pass.eigen(covariances)?;
     }
     if options.correction {
         let sums = pass.corrections()?;
@@ -125,19 +126,21 @@ impl<B: Folds> Pass<'_, B> {
         let (model, backend) = (self.model, self.model.backend());
         let mut total = Covariances::load_or_empty(self.folder, specs)?;
         self.fold(Phase::Covariance, &mut total, |pass, shard, total| {
-            let mut tap = CovarianceTap::new(backend, specs);
+            let mut tap = CovarianceTap::new(backend, specs, std::mem::take(total))?;
             pass.run_shard(model, shard, &mut tap)?;
-            total.merge(&tap.finish()?)
+            *total = tap.finish();
+            Ok(())
         })?;
         Ok(total)
     }
 
-    fn eigen(&mut self, covariances: &Covariances) -> Result<()> {
+    fn eigen(&mut self, covariances: Covariances) -> Result<()> {
         let started = Instant::now();
         self.observer.begin(Phase::Eigendecomposition, 0);
         let specs = self.model.layers();
+        let examples = covariances.examples;
         let bases = eigendecompose(covariances, specs, |_| self.observer.advance(1, 0))?;
-        Factors::save_eigen(self.folder, specs, &bases, covariances.examples)?;
+        Factors::save_eigen(self.folder, specs, &bases, examples)?;
         self.observer.end();
         self.timings.insert(Phase::Eigendecomposition.name().to_owned(), started.elapsed().as_secs_f64());
         Ok(())
@@ -149,9 +152,10 @@ impl<B: Folds> Pass<'_, B> {
         let factors = Factors::open(self.folder, specs)?.layers(backend)?;
         let mut total = Corrections::load_or_empty(self.folder, specs)?;
         self.fold(Phase::Correction, &mut total, |pass, shard, total| {
-            let mut tap = CorrectionTap::new(backend, specs, &factors);
+            let mut tap = CorrectionTap::new(backend, specs, &factors, std::mem::take(total))?;
             pass.run_shard(model, shard, &mut tap)?;
-            total.merge(&tap.finish())
+            *total = tap.finish();
+            Ok(())
         })?;
         Ok(total)
     }

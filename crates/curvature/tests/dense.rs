@@ -83,13 +83,13 @@ struct Fitted {
 fn fit(model: &Model<F64>, examples: &[Example]) -> Fitted {
     let (backend, specs) = (model.backend(), model.layers());
     let batch = Batch::stack(examples, Padding::None).unwrap();
-    let mut tap = CovarianceTap::new(backend, specs);
+    let mut tap = CovarianceTap::new(backend, specs, Covariances::empty(specs)).unwrap();
     model.run(&batch, Objective::TrainLoss, Consumer::Tap(&mut tap)).unwrap();
     let mut sums = Covariances::empty(specs);
-    sums.merge(&tap.finish().unwrap()).unwrap();
-    let bases = eigendecompose(&sums, specs, |_| ()).unwrap();
+    sums.merge(&tap.finish()).unwrap();
+    let bases = eigendecompose(sums, specs, |_| ()).unwrap();
     let layers = Factors::new(specs.to_vec(), bases.clone(), None).layers(backend).unwrap();
-    let mut tap = CorrectionTap::new(backend, specs, &layers);
+    let mut tap = CorrectionTap::new(backend, specs, &layers, Corrections::empty(specs)).unwrap();
     model.run(&batch, Objective::TrainLoss, Consumer::Tap(&mut tap)).unwrap();
     let mut corrections = Corrections::empty(specs);
     corrections.merge(&tap.finish()).unwrap();

@@ -12,7 +12,7 @@ use crate::rows::{RawRow, RowPlace, Rows};
 use crate::schema::{Context, Draft, Trouble, draft};
 use crate::{BadRows, Content, Corpus, DataError, Example, ExampleIndex, Packing, Place, Result, RowProblem};
 
-/// Rows that are parsed and tokenized at a time, in parallel.
+/// Rows that are parsed and tokenized at a time, in parallel where the caller is a thread of the pool.
 const CHUNK: usize = 256;
 
 /// Bad rows of which the reason is kept.
@@ -120,7 +120,13 @@ impl Examples {
 
     fn parse(&self, chunk: Vec<(RowPlace, RawRow)>) -> Vec<(RowPlace, std::result::Result<Draft, Trouble>)> {
         let context = Context { encoder: self.corpus.encoder.as_ref(), options: &self.corpus.options };
-        chunk.into_par_iter().map(|(place, raw)| (place, draft(raw, &context))).collect()
+        let parse = |(place, raw)| (place, draft(raw, &context));
+        // A reader on a thread of its own leaves the pool to the computation, and must not wait for it.
+        if rayon::current_thread_index().is_some() {
+            chunk.into_par_iter().map(parse).collect()
+        } else {
+            chunk.into_iter().map(parse).collect()
+        }
     }
 
     fn finish(&mut self) -> Result<()> {

@@ -24,6 +24,10 @@ fn matrix(rows: usize, cols: usize) -> Matrix<f32> {
     B.upload(Shape::new(rows, cols), &data).unwrap()
 }
 
+fn sums(rows: usize, cols: usize) -> Matrix<f64> {
+    B.sums(Shape::new(rows, cols), vec![0.0; rows * cols]).unwrap()
+}
+
 fn single_thread() -> bool {
     std::env::var("RAYON_NUM_THREADS").is_ok_and(|n| n == "1")
 }
@@ -134,17 +138,18 @@ fn folds() {
     let segments: Vec<Segment> = (0..examples).map(|i| Segment { start: i * len, len }).collect();
     for d in [768, 769, 3072] {
         let x = matrix(rows, d);
-        let mut acc = B.zeros(Shape::new(d, d));
+        let mut acc = sums(d, d);
         let half = 1e-9 * (rows * d * (d + 1)) as f64;
         report(&format!("syrk_accumulate d={d} (triangle)"), half, "GFLOP/s", || B.syrk_accumulate(&x, &mut acc));
     }
-    let mut acc = matrix(d_out, d_in);
-    report("symmetrize 768", 1e-6 * 768.0 * 768.0, "Melem/s", || B.symmetrize(&mut matrix(768, 768)));
+    let (mut acc, weight) = (sums(d_out, d_in), matrix(d_out, d_in));
     report("example_gradients 4x256, 768x769", giga, "GFLOP/s", || B.example_gradients(&dout, &input, &segments));
     report("square_accumulate 4x256, 768x769", giga, "GFLOP/s", || {
         B.square_accumulate(&dout, &input, &segments, &mut acc)
     });
-    report("weighted_squares 4x256, 768x769", giga, "GFLOP/s", || B.weighted_squares(&dout, &input, &segments, &acc));
+    report("weighted_squares 4x256, 768x769", giga, "GFLOP/s", || {
+        B.weighted_squares(&dout, &input, &segments, &weight)
+    });
     for (count, queries) in [(1, matrix(1, d_out * d_in)), (64, matrix(64, d_out * d_in))] {
         let work = giga + 2e-9 * (examples * count * d_out * d_in) as f64;
         report(&format!("example_dots 4x256, 768x769, {count} queries"), work, "GFLOP/s", || {

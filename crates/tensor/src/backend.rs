@@ -210,11 +210,16 @@ pub trait Backend: Clone + Send + Sync + 'static {
 /// The primitives of the folds over a train set. `dout` is Ds `[T, d_out]`, `input` is ā `[T, d_in]`, and `segments`
 /// gives the rows of each example; rows of the gradient of example n are D W_n = Σ_t Ds_t ā_tᵀ `[d_out, d_in]`.
 pub trait Folds: Backend {
-    /// acc `[d, d]` += xᵀ x for x `[T, d]`: a symmetric rank-T update. Only the lower triangle need be formed; call
-    /// [`symmetrize`](Folds::symmetrize) once before reading.
-    fn syrk_accumulate(&self, x: &Self::Tensor, acc: &mut Self::Tensor) -> Result<()>;
-    /// Copies the lower triangle of acc `[d, d]` to the upper.
-    fn symmetrize(&self, acc: &mut Self::Tensor) -> Result<()>;
+    /// A matrix of sums in f64: within a batch, sums are in the numbers of the backend.
+    type Sums: Send + Sync + std::fmt::Debug;
+
+    /// Sums that start from `values`, row major.
+    fn sums(&self, shape: Shape, values: Vec<f64>) -> Result<Self::Sums>;
+    /// The sums, row major.
+    fn into_values(&self, sums: Self::Sums) -> Vec<f64>;
+    /// acc `[d, d]` += xᵀ x for x `[T, d]`: a symmetric rank-T update of which the lower triangle alone is formed. What
+    /// lies above is left alone: memory that is never touched need not exist.
+    fn syrk_accumulate(&self, x: &Self::Tensor, acc: &mut Self::Sums) -> Result<()>;
 
     /// Gradient of each example, flattened: `[segments.len(), d_out · d_in]`.
     fn example_gradients(
@@ -230,8 +235,11 @@ pub trait Folds: Backend {
         dout: &Self::Tensor,
         input: &Self::Tensor,
         segments: &[Segment],
-        acc: &mut Self::Tensor,
+        acc: &mut Self::Sums,
     ) -> Result<()>;
+
+    /// acc += x ∘ x, equal shapes.
+    fn add_squares(&self, x: &Self::Tensor, acc: &mut Self::Sums) -> Result<()>;
 
     /// Σ_ij weight_ij (D W_n)²_ij per example, weight `[d_out, d_in]`: self-influence in an eigenbasis.
     fn weighted_squares(

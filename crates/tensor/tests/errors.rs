@@ -120,7 +120,7 @@ fn folds_check_their_operands() {
     let (dout, input) = (zeros(6, 3), zeros(6, 4));
     let all = [segment(0, 6)];
     assert_shape("syrk_accumulate", F64.syrk_accumulate(&dout, &mut zeros(3, 4)));
-    assert_shape("symmetrize", F64.symmetrize(&mut zeros(3, 4)));
+    assert_shape("add_squares", F64.add_squares(&dout, &mut zeros(9, 9)));
     assert_shape("example_gradients", F64.example_gradients(&dout, &zeros(5, 4), &all));
     assert_index("example_gradients", F64.example_gradients(&dout, &input, &[segment(6, 1)]));
     assert_shape("square_accumulate", F64.square_accumulate(&dout, &input, &all, &mut zeros(4, 3)));

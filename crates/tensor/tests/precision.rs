@@ -71,12 +71,12 @@ fn folds<T: Scalar>(out: &mut Vec<(&'static str, Matrix<T>)>) {
     let mut random = Gen(6);
     let (dout, input) = (random.matrix::<T>(120, 200), random.matrix::<T>(120, 130));
     let segments = [segment(0, 40), segment(40, 30), segment(70, 50)];
-    let mut covariance = b.zeros(Shape::new(200, 200));
+    let sums = |rows, cols| b.sums(Shape::new(rows, cols), vec![0.0; rows * cols]).unwrap();
+    let (mut covariance, mut acc) = (sums(200, 200), sums(200, 130));
     b.syrk_accumulate(&dout, &mut covariance).unwrap();
-    b.symmetrize(&mut covariance).unwrap();
-    out.push(("syrk", covariance));
-    let mut acc = b.zeros(Shape::new(200, 130));
+    out.push(("syrk", cast(&covariance)));
     b.square_accumulate(&dout, &input, &segments, &mut acc).unwrap();
+    let acc = cast(&acc);
     out.push(("weighted", numbers(&b.weighted_squares(&dout, &input, &segments, &acc).unwrap())));
     out.push(("squares", acc));
     let queries = random.matrix::<T>(5, 200 * 130);

@@ -49,19 +49,19 @@ pub fn fit<B: Folds>(
     let size = examples.len().div_ceil(shards);
     let mut covariances = Covariances::empty(specs);
     for shard in examples.chunks(size) {
-        let mut tap = CovarianceTap::new(backend, specs);
+        let mut tap = CovarianceTap::new(backend, specs, Covariances::empty(specs)).unwrap();
         for group in Batches::new(shard.iter().cloned().map(Ok), limits) {
             let batch = Batch::stack(&group.unwrap(), padding).unwrap();
             model.run(&batch, objective, Consumer::Tap(&mut tap)).unwrap();
         }
-        covariances.merge(&tap.finish().unwrap()).unwrap();
+        covariances.merge(&tap.finish()).unwrap();
     }
-    let bases = eigendecompose(&covariances, specs, |_| ()).unwrap();
+    let bases = eigendecompose(covariances.clone(), specs, |_| ()).unwrap();
     let undone = Factors::new(specs.to_vec(), bases.clone(), None);
     let layers = undone.layers(backend).unwrap();
     let mut corrections = Corrections::empty(specs);
     for shard in examples.chunks(size) {
-        let mut tap = CorrectionTap::new(backend, specs, &layers);
+        let mut tap = CorrectionTap::new(backend, specs, &layers, Corrections::empty(specs)).unwrap();
         for group in Batches::new(shard.iter().cloned().map(Ok), limits) {
             let batch = Batch::stack(&group.unwrap(), padding).unwrap();
             model.run(&batch, objective, Consumer::Tap(&mut tap)).unwrap();

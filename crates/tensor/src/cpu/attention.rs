@@ -176,6 +176,12 @@ impl<T: Scalar> Scratch<T> {
     }
 }
 
+/// A matrix for what is written at every row of the segments; the other rows are zeros.
+fn output<T: Scalar>(shape: Shape, segments: &[Segment]) -> Matrix<T> {
+    let covered = segments.iter().map(|s| s.len).sum::<usize>() == shape.rows;
+    if covered { Matrix::stale(shape) } else { Matrix::zeros(shape) }
+}
+
 /// Whether an attention is worth the pool: about its multiply-adds against a threshold.
 fn is_big(spec: &Attention, segments: &[Segment]) -> bool {
     let pairs: usize = segments.iter().map(|s| s.len * s.len).sum();
@@ -191,7 +197,7 @@ pub(crate) fn forward<T: Scalar>(
 ) -> Result<Matrix<T>> {
     let operands = Operands { spec, q, k, v };
     operands.check("attention_forward", segments)?;
-    let mut out = Matrix::zeros(q.shape());
+    let mut out = output(q.shape(), segments);
     let shared = Shared::new(out.as_mut_slice());
     for_each_with(segments.len() * spec.heads, is_big(spec, segments), Scratch::new, |scratch, task| {
         forward_head(&operands, segments[task / spec.heads], task % spec.heads, &shared, scratch);
@@ -247,7 +253,8 @@ pub(crate) fn backward<T: Scalar>(
     let operands = Operands { spec, q, k, v };
     operands.check("attention_backward", segments)?;
     check::same("attention_backward", "dy", dy, q)?;
-    let (mut dq, mut dk, mut dv) = (Matrix::zeros(q.shape()), Matrix::zeros(k.shape()), Matrix::zeros(v.shape()));
+    let mut dq = output(q.shape(), segments);
+    let (mut dk, mut dv) = (Matrix::zeros(k.shape()), Matrix::zeros(v.shape()));
     let gradients = Gradients {
         dq: Shared::new(dq.as_mut_slice()),
         dk: Shared::new(dk.as_mut_slice()),

@@ -5,10 +5,10 @@ use super::check;
 use super::elementwise::square;
 use super::matrix::Matrix;
 use super::parallel::{Shared, dispatch, for_each, for_each_with};
-use super::product::{Mode, Panels, Side, Threads, View, ViewMut, block_of_run, gemm, product};
+use super::product::{Mode, Panels, Side, Threads, View, ViewMut, add_wide, block_of_run, product};
 use super::reduce::{reduce, row_dots};
 use super::scalar::Scalar;
-use crate::{Accumulate, Precision, Result, Segment, Shape, Transpose};
+use crate::{Precision, Result, Segment, Shape, Transpose};
 
 /// Rows and columns of the block of D W_n that a task forms at a time.
 const TILE_ROWS: usize = 96;
@@ -131,25 +131,30 @@ pub(crate) fn square_accumulate<T: Scalar>(
     dout: &Matrix<T>,
     input: &Matrix<T>,
     segments: &[Segment],
-    acc: &mut Matrix<T>,
+    acc: &mut Matrix<f64>,
 ) -> Result<()> {
     let examples = Examples::new(precision, "square_accumulate", dout, input, segments)?;
     let shape = examples.shape();
     check::shape("square_accumulate", "acc", acc.shape(), shape)?;
     if examples.is_rank_one() {
         let (left, right) = (square(dout), square(input));
-        let (left, right) = (View::of(&left, Transpose::Yes), View::of(&right, Transpose::No));
-        gemm(precision, Threads::Pool, T::ONE, left, right, Accumulate::Add, &ViewMut::of(acc));
+        add_wide(precision, View::of(&left, Transpose::Yes), View::of(&right, Transpose::No), acc);
         return Ok(());
     }
     let (tiles, packed) = (Tile::all(shape, TILE_ROWS, TILE_COLS), examples.pack());
     let shared = Shared::new(acc.as_mut_slice());
-    for_each(tiles.len(), examples.is_big(), |task| {
+    let scratch = || vec![T::ZERO; TILE_ROWS * TILE_COLS];
+    for_each_with(tiles.len(), examples.is_big(), scratch, |scratch, task| {
         let tile = tiles[task];
-        // SAFETY: each task writes its own block of acc.
-        let block =
-            unsafe { ViewMut::shared(&shared, tile.row * shape.cols + tile.col, tile.rows, tile.cols, shape.cols) };
-        (0..segments.len()).for_each(|n| packed.form(n, tile, Mode::AddSquares, &block));
+        let block = &mut scratch[..tile.rows * tile.cols];
+        block.fill(T::ZERO);
+        let out = ViewMut::new(block, tile.rows, tile.cols, tile.cols);
+        (0..segments.len()).for_each(|n| packed.form(n, tile, Mode::AddSquares, &out));
+        for (i, sums) in block.chunks_exact(tile.cols).enumerate() {
+            // SAFETY: each task has its own block of acc, and takes one row at a time.
+            let acc = unsafe { shared.part((tile.row + i) * shape.cols + tile.col, tile.cols) };
+            acc.iter_mut().zip(sums).for_each(|(a, sum)| *a += sum.to_f64());
+        }
     });
     Ok(())
 }

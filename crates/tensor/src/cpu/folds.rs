@@ -2,32 +2,36 @@
 
 use super::check;
 use super::matrix::Matrix;
-use super::parallel::{Kernel, build};
+use super::parallel::{Kernel, build, for_blocks};
 use super::product::{View, product, syrk};
 use super::reduce::row_dots;
 use super::scalar::Scalar;
 use crate::{Precision, Result, Segment, Shape, TensorError, Transpose};
 
-pub(crate) fn syrk_accumulate<T: Scalar>(precision: Precision, x: &Matrix<T>, acc: &mut Matrix<T>) -> Result<()> {
+pub(crate) fn syrk_accumulate<T: Scalar>(precision: Precision, x: &Matrix<T>, acc: &mut Matrix<f64>) -> Result<()> {
     check::shape("syrk_accumulate", "acc", acc.shape(), Shape::new(x.cols(), x.cols()))?;
     syrk(precision, x, acc);
     Ok(())
 }
 
-pub(crate) fn symmetrize<T: Scalar>(acc: &mut Matrix<T>) -> Result<()> {
-    const TILE: usize = 32;
-    let d = acc.rows();
-    check::shape("symmetrize", "acc", acc.shape(), Shape::new(d, d))?;
-    let a = acc.as_mut_slice();
-    for top in (0..d).step_by(TILE) {
-        for left in (0..=top).step_by(TILE) {
-            for i in top..(top + TILE).min(d) {
-                for j in left..(left + TILE).min(i) {
-                    a[j * d + i] = a[i * d + j];
-                }
-            }
+struct AddSquares<'a, T>(&'a [T]);
+
+impl<T: Scalar> Kernel<f64> for AddSquares<'_, T> {
+    #[inline(always)]
+    fn run(&self, block: usize, acc: &mut [f64], _: &mut [()]) {
+        let start = block * SQUARES_BLOCK;
+        let x = &self.0[start..start + acc.len()];
+        for (a, x) in acc.iter_mut().zip(x) {
+            *a += x.to_f64() * x.to_f64();
         }
     }
+}
+
+const SQUARES_BLOCK: usize = 1 << 14;
+
+pub(crate) fn add_squares<T: Scalar>(x: &Matrix<T>, acc: &mut Matrix<f64>) -> Result<()> {
+    check::shape("add_squares", "acc", acc.shape(), x.shape())?;
+    for_blocks(acc.as_mut_slice(), SQUARES_BLOCK, x.shape().len(), &AddSquares(x.as_slice()));
     Ok(())
 }
 
@@ -97,6 +101,7 @@ struct SegmentSums<'a, T: Scalar> {
 impl<T: Scalar> Kernel<T> for SegmentSums<'_, T> {
     #[inline(always)]
     fn run(&self, block: usize, out: &mut [T], _: &mut [()]) {
+        out.fill(T::ZERO);
         for t in self.segments[block].range() {
             for (sum, &value) in out.iter_mut().zip(self.x.row(t)) {
                 *sum += value;

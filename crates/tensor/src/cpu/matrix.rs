@@ -57,6 +57,11 @@ impl<T: Scalar> Matrix<T> {
         Self::from_vec(shape, pool::take_zeros(shape.len()))
     }
 
+    /// Numbers of any value: for what is overwritten.
+    pub(crate) fn stale(shape: Shape) -> Self {
+        Self::from_vec(shape, pool::take_stale(shape.len()))
+    }
+
     /// `data` must have `shape.len()` elements.
     pub(crate) fn from_vec(shape: Shape, data: Vec<T>) -> Self {
         debug_assert_eq!(shape.len(), data.len());

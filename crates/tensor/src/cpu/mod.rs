@@ -298,12 +298,19 @@ impl<T: Scalar> Backend for Cpu<T> {
 }
 
 impl<T: Scalar> Folds for Cpu<T> {
-    fn syrk_accumulate(&self, x: &Matrix<T>, acc: &mut Matrix<T>) -> Result<()> {
-        folds::syrk_accumulate(self.precision, x, acc)
+    type Sums = Matrix<f64>;
+
+    fn sums(&self, shape: Shape, values: Vec<f64>) -> Result<Matrix<f64>> {
+        check::length("sums", shape, values.len(), shape.len())?;
+        Ok(Matrix::from_vec(shape, values))
     }
 
-    fn symmetrize(&self, acc: &mut Matrix<T>) -> Result<()> {
-        folds::symmetrize(acc)
+    fn into_values(&self, sums: Matrix<f64>) -> Vec<f64> {
+        sums.into_vec()
+    }
+
+    fn syrk_accumulate(&self, x: &Matrix<T>, acc: &mut Matrix<f64>) -> Result<()> {
+        folds::syrk_accumulate(self.precision, x, acc)
     }
 
     fn example_gradients(&self, dout: &Matrix<T>, input: &Matrix<T>, segments: &[Segment]) -> Result<Matrix<T>> {
@@ -315,9 +322,13 @@ impl<T: Scalar> Folds for Cpu<T> {
         dout: &Matrix<T>,
         input: &Matrix<T>,
         segments: &[Segment],
-        acc: &mut Matrix<T>,
+        acc: &mut Matrix<f64>,
     ) -> Result<()> {
         examples::square_accumulate(self.precision, dout, input, segments, acc)
+    }
+
+    fn add_squares(&self, x: &Matrix<T>, acc: &mut Matrix<f64>) -> Result<()> {
+        folds::add_squares(x, acc)
     }
 
     fn weighted_squares(

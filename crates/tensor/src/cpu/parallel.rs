@@ -9,7 +9,6 @@ use super::scalar::Scalar;
 use crate::Shape;
 use rayon::prelude::*;
 use std::marker::PhantomData;
-use std::mem::MaybeUninit;
 
 /// Elements in a block of an elementwise loop: small enough for the second-level cache.
 const BLOCK: usize = 1 << 14;
@@ -112,7 +111,7 @@ where
     });
 }
 
-/// A new matrix whose blocks of `block_rows` rows `kernel` writes; they arrive as zeros.
+/// A new matrix whose blocks of `block_rows` rows `kernel` writes, every element; they arrive with any values.
 pub(crate) fn build<T: Scalar, K: Kernel<T>>(shape: Shape, block_rows: usize, kernel: &K) -> Matrix<T> {
     build_with(shape, block_rows, &mut [], 0, kernel)
 }
@@ -124,28 +123,9 @@ where
     B: Send,
     K: Kernel<T, B>,
 {
-    let len = shape.len();
-    let block_len = block_rows.max(1) * shape.cols;
-    let mut data: Vec<T> = pool::take(len);
-    if len > 0 {
-        let spare: &mut [MaybeUninit<T>] = &mut data.spare_capacity_mut()[..len];
-        let (spare, b) = (Shared::new(spare), Shared::new(b));
-        for_each(len.div_ceil(block_len), len >= PARALLEL_MIN, |block| {
-            // SAFETY: each block number runs once, and blocks of different numbers do not overlap.
-            let (fresh, b) = unsafe { (spare.part(block * block_len, block_len), b.part(block * b_len, b_len)) };
-            let a = zeroed(fresh);
-            dispatch(Run { kernel, block, a, b });
-        });
-        // SAFETY: the blocks cover all of `0..len`, and `zeroed` initialised each.
-        unsafe { data.set_len(len) };
-    }
+    let mut data: Vec<T> = pool::take_stale(shape.len());
+    for_blocks_with(&mut data, block_rows.max(1) * shape.cols, b, b_len, shape.len(), kernel);
     Matrix::from_vec(shape, data)
-}
-
-fn zeroed<T: Scalar>(fresh: &mut [MaybeUninit<T>]) -> &mut [T] {
-    fresh.fill(MaybeUninit::new(T::ZERO));
-    // SAFETY: every element was written by the line above.
-    unsafe { std::slice::from_raw_parts_mut(fresh.as_mut_ptr().cast::<T>(), fresh.len()) }
 }
 
 /// `body(i)` for `i` in `0..count`, one task each.

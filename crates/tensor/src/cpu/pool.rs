@@ -93,7 +93,23 @@ pub(crate) fn take<T: Scalar>(len: usize) -> Vec<T> {
     if !is_pooled(capacity) {
         return Vec::with_capacity(len);
     }
-    reuse(capacity).unwrap_or_else(|| Vec::with_capacity(capacity))
+    let mut buffer = reuse(capacity).unwrap_or_else(|| Vec::with_capacity(capacity));
+    buffer.clear();
+    buffer
+}
+
+/// A vector of `len` numbers with any values, those of an earlier use where there was one: for what is overwritten.
+pub(crate) fn take_stale<T: Scalar>(len: usize) -> Vec<T> {
+    let capacity = capacity(len);
+    if !is_pooled(capacity) {
+        return vec![T::ZERO; len];
+    }
+    let Some(mut buffer) = reuse(capacity) else { return fresh_zeros(len, capacity) };
+    if buffer.len() < len {
+        buffer.resize(len, T::ZERO);
+    }
+    buffer.truncate(len);
+    buffer
 }
 
 /// A vector of `len` zeros.
@@ -102,20 +118,22 @@ pub(crate) fn take_zeros<T: Scalar>(len: usize) -> Vec<T> {
     if !is_pooled(capacity) {
         return vec![T::ZERO; len];
     }
-    let Some(mut buffer) = reuse(capacity) else {
-        // Fresh pages are zero already: the allocator does not touch them.
-        let mut fresh = vec![T::ZERO; capacity];
-        fresh.truncate(len);
-        return fresh;
-    };
+    let Some(mut buffer) = reuse(capacity) else { return fresh_zeros(len, capacity) };
+    buffer.clear();
     buffer.resize(len, T::ZERO);
     buffer
 }
 
-/// Keeps the memory of a vector for [`take`], or frees it.
-pub(crate) fn give<T: Scalar>(mut buffer: Vec<T>) {
+/// Fresh pages are zero already: the allocator does not touch them.
+fn fresh_zeros<T: Scalar>(len: usize, capacity: usize) -> Vec<T> {
+    let mut fresh = vec![T::ZERO; capacity];
+    fresh.truncate(len);
+    fresh
+}
+
+/// Keeps the memory of a vector, and the numbers in it, for the next one; or frees it.
+pub(crate) fn give<T: Scalar>(buffer: Vec<T>) {
     if is_pooled(buffer.capacity()) {
-        buffer.clear();
         let freed = lock::<T>().give(buffer);
         drop(freed);
     }

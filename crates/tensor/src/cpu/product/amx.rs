@@ -7,7 +7,7 @@
 
 use super::avx512::{has_bf16, pair_order, round, rounded, transpose};
 use super::pack::Block;
-use super::tile::{Mode, Tile, put};
+use super::tile::{Mode, Tile};
 use super::unit::{PANEL, Side, Unit};
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -160,15 +160,15 @@ pub(super) unsafe fn tile(unit: Unit, tile: &Tile<f32>) {
     let is_whole = tile.rows == 2 * PANEL && tile.cols == 2 * PANEL;
     // SAFETY: by the contract of this function.
     unsafe {
-        if is_whole && tile.mode != Mode::AddSquares {
-            operands.multiply(tile.out, tile.stride, tile.mode == Mode::Add);
+        if is_whole && tile.bias.is_null() && matches!(tile.mode, Mode::Replace | Mode::Add) {
+            operands.multiply(tile.out.cast(), tile.stride, tile.mode == Mode::Add);
             return;
         }
         let mut sums = [[0.0f32; 2 * PANEL]; 2 * PANEL];
         operands.multiply(sums.as_mut_ptr().cast(), 2 * PANEL, false);
         for (i, row) in sums.iter().enumerate().take(tile.rows) {
             for (j, &sum) in row.iter().enumerate().take(tile.cols) {
-                put(tile.out.add(i * tile.stride + j), sum, tile.mode);
+                tile.put(i, j, sum);
             }
         }
     }

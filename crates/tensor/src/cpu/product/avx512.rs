@@ -144,15 +144,40 @@ unsafe fn write<const P: usize>(sums: [[__m512; P]; 8], tile: &Tile<f32>) {
             let mask = if p + 1 == P { last } else { 0xFFFF };
             // SAFETY: row and columns exist, by the bounds of the loop and the mask.
             unsafe {
-                let at = tile.out.add(i * tile.stride + PANEL * p);
+                let at = i * tile.stride + PANEL * p;
+                if tile.mode == Mode::AddWide {
+                    add_wide(tile.out.cast::<f64>().add(at), sums[p], mask);
+                    continue;
+                }
+                let at = tile.out.cast::<f32>().add(at);
+                let bias = || _mm512_maskz_loadu_ps(mask, tile.bias.wrapping_add(PANEL * p));
+                let sum = if tile.bias.is_null() { sums[p] } else { _mm512_add_ps(sums[p], bias()) };
                 let old = || if is_whole { _mm512_loadu_ps(at) } else { _mm512_maskz_loadu_ps(mask, at) };
                 let new = match tile.mode {
-                    Mode::Replace => sums[p],
-                    Mode::Add => _mm512_add_ps(old(), sums[p]),
-                    Mode::AddSquares => _mm512_fmadd_ps(sums[p], sums[p], old()),
+                    Mode::Add => _mm512_add_ps(old(), sum),
+                    Mode::AddSquares => _mm512_fmadd_ps(sum, sum, old()),
+                    Mode::Replace | Mode::AddWide => sum,
                 };
                 if is_whole { _mm512_storeu_ps(at, new) } else { _mm512_mask_storeu_ps(at, mask, new) }
             }
+        }
+    }
+}
+
+/// out += sum of the 16 numbers that the mask names.
+///
+/// # Safety
+/// `out` must be valid for those.
+#[target_feature(enable = "avx512f")]
+#[inline]
+unsafe fn add_wide(out: *mut f64, sum: __m512, mask: __mmask16) {
+    let halves = [_mm512_castps512_ps256(sum), _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(sum), 1))];
+    for (half, sum) in halves.into_iter().enumerate() {
+        let (out, mask) = (out.wrapping_add(8 * half), (mask >> (8 * half)) as __mmask8);
+        // SAFETY: by the contract of this function.
+        unsafe {
+            let new = _mm512_add_pd(_mm512_maskz_loadu_pd(mask, out), _mm512_cvtps_pd(sum));
+            _mm512_mask_storeu_pd(out, mask, new);
         }
     }
 }

@@ -10,6 +10,7 @@ use super::tile::{Mode, Tile};
 use super::unit::{PANEL, Side, Unit};
 use super::view::ViewMut;
 use std::cell::RefCell;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 /// Most rows of a block of the output: its left operand stays in the second-level cache.
@@ -29,6 +30,25 @@ pub(crate) enum Part {
     Whole,
     /// On and below the diagonal; tiles that lie wholly above are left alone.
     LowerTriangle,
+}
+
+/// Where an output is: rows `stride` elements apart, of the size that the [`Mode`] implies.
+#[derive(Clone, Copy)]
+pub(super) struct Out<'a> {
+    ptr: *mut u8,
+    stride: usize,
+    marker: PhantomData<&'a mut ()>,
+}
+
+// SAFETY: an output is exclusive to its product, whose tasks write to different blocks of it.
+unsafe impl Send for Out<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Out<'_> {}
+
+impl<'a, T> From<&'a ViewMut<'_, T>> for Out<'a> {
+    fn from(view: &'a ViewMut<'_, T>) -> Self {
+        Self { ptr: view.ptr.cast(), stride: view.stride, marker: PhantomData }
+    }
 }
 
 /// The left operand: packed as the tasks need it, or before.
@@ -100,18 +120,20 @@ fn part(size: usize, step: usize, count: usize, i: usize) -> Range<usize> {
     at(i)..at(i + 1)
 }
 
-/// `out (+)= left right`, with the whole inner dimension as one run.
+/// `out (+)= left right`, plus a bias `[cols]` on every row.
 ///
 /// # Safety
-/// `out` must have the rows of `left` and the columns of `right`, and be initialised unless it is replaced.
+/// `out` must have the rows of `left`, the columns of `right` and the numbers that `mode` wants, and be exclusive.
 pub(super) unsafe fn multiply<T: Scalar>(
     threads: Threads,
     left: &Left<'_, T>,
     right: &Panels<T>,
     mode: Mode,
+    bias: Option<&[T]>,
     part: Part,
-    out: &ViewMut<'_, T>,
+    out: Out<'_>,
 ) {
+    assert!(bias.is_none_or(|bias| bias.len() == right.majors), "a bias does not fit its product");
     let grid = Grid::new(left.majors(), right.majors, threads);
     for_each(grid.count(), threads == Threads::Pool && grid.count() > 1, |task| {
         let (rows, cols) = grid.block(task);
@@ -119,7 +141,7 @@ pub(super) unsafe fn multiply<T: Scalar>(
             return;
         }
         // SAFETY: tasks have different blocks of the output; the rest is the contract of this function.
-        unsafe { block(left, right, mode, part, out, rows, cols) };
+        unsafe { block(left, right, mode, bias, part, out, rows, cols) };
     });
 }
 
@@ -133,8 +155,9 @@ unsafe fn block<T: Scalar>(
     left: &Left<'_, T>,
     right: &Panels<T>,
     mode: Mode,
+    bias: Option<&[T]>,
     part: Part,
-    out: &ViewMut<'_, T>,
+    out: Out<'_>,
     rows: Range<usize>,
     cols: Range<usize>,
 ) {
@@ -144,13 +167,27 @@ unsafe fn block<T: Scalar>(
         let mut start = 0;
         let mut mode = mode;
         loop {
-            let most = if mode == Mode::AddSquares { usize::MAX } else { unit.chunk() };
+            let most = match mode {
+                Mode::AddSquares => usize::MAX,
+                // Both operands are packed before, and a visit to an output in f64 costs twice as much.
+                Mode::AddWide => 2 * unit.chunk(),
+                Mode::Replace | Mode::Add => unit.chunk(),
+            };
             let granules = most.min(run.granules - start);
             let offset = run.offset + start * unit.granule_bytes::<T>();
             let operand =
                 Operand { base: right.at(cols.start / PANEL, offset), first: cols.start, stride: right.stride };
-            let tiles =
-                Tiles { unit, right: operand, granules, mode, part, out, rows: rows.clone(), cols: cols.clone() };
+            let tiles = Tiles {
+                unit,
+                right: operand,
+                granules,
+                mode,
+                bias: bias.filter(|_| start == 0),
+                part,
+                out,
+                rows: rows.clone(),
+                cols: cols.clone(),
+            };
             // SAFETY: by the contract of this function; the operands hold `granules` from `offset` on.
             match left {
                 Left::Panels(panels) => unsafe {
@@ -192,18 +229,19 @@ fn pack_left<T: Scalar>(
 }
 
 /// All tiles of one block, over a part of the inner dimension.
-struct Tiles<'a, 'b, T: Scalar> {
+struct Tiles<'a, T: Scalar> {
     unit: Unit,
     right: Operand,
     granules: usize,
     mode: Mode,
+    bias: Option<&'a [T]>,
     part: Part,
-    out: &'a ViewMut<'b, T>,
+    out: Out<'a>,
     rows: Range<usize>,
     cols: Range<usize>,
 }
 
-impl<T: Scalar> Tiles<'_, '_, T> {
+impl<T: Scalar> Tiles<'_, T> {
     /// # Safety
     /// As [`block`]; `left` must hold the rows and granules.
     unsafe fn run(&self, left: Operand) {
@@ -220,11 +258,12 @@ impl<T: Scalar> Tiles<'_, '_, T> {
                     right: self.right.at::<T>(self.unit, col),
                     right_stride: self.right.stride,
                     granules: self.granules,
-                    out: self.out.ptr.wrapping_add(row * self.out.stride + col),
+                    out: self.out.ptr.wrapping_add((row * self.out.stride + col) * self.mode.out_size::<T>()),
                     stride: self.out.stride,
                     rows,
                     cols: tile_cols.min(self.cols.end - col),
                     mode: self.mode,
+                    bias: self.bias.map_or(std::ptr::null(), |bias| bias[col..].as_ptr()),
                 };
                 // SAFETY: by the contract of this function.
                 unsafe { tile.run(self.unit) };
@@ -244,7 +283,7 @@ pub(super) unsafe fn block_of_run<T: Scalar>(
     rows: Range<usize>,
     cols: Range<usize>,
     mode: Mode,
-    out: &ViewMut<'_, T>,
+    out: Out<'_>,
 ) {
     let unit = right.unit;
     let operand = |panels: &Panels<T>, first: usize| Operand {
@@ -252,11 +291,12 @@ pub(super) unsafe fn block_of_run<T: Scalar>(
         first: 0,
         stride: panels.stride,
     };
-    let tiles = Tiles {
+    let tiles = Tiles::<T> {
         unit,
         right: operand(right, cols.start),
         granules: run.granules,
         mode,
+        bias: None,
         part: Part::Whole,
         out,
         rows: 0..rows.len(),

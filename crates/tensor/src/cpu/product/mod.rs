@@ -28,7 +28,6 @@ pub(crate) use view::{View, ViewMut};
 use super::check;
 use super::matrix::Matrix;
 use super::movement;
-use super::pool;
 use super::scalar::Scalar;
 use crate::{Accumulate, Precision, Result, Shape, Transpose};
 use drive::{Left, Part};
@@ -75,7 +74,7 @@ pub(crate) fn gemm<T: Scalar>(
 ) {
     assert!(a.rows == out.rows && b.cols == out.cols && a.cols == b.rows, "operands of a product do not fit");
     let unit = Unit::of::<T>(precision);
-    let threads = if a.rows * a.cols * b.cols < PARALLEL_MIN { Threads::One } else { threads };
+    let threads = threads_for(threads, a.rows * a.cols * b.cols);
     if unit == Unit::Portable && !unit.rounds(precision) {
         // SAFETY: the constructors of the views checked that every element the strides reach exists; out is exclusive.
         unsafe { crate_gemm(threads, alpha, a, b, accumulate, out) };
@@ -84,41 +83,42 @@ pub(crate) fn gemm<T: Scalar>(
     let whole = [crate::Segment { start: 0, len: b.rows }];
     let source = Source::new(b, Side::Right, T::ONE, unit.rounds(precision));
     let right = Panels::pack_for(unit, source, threads, Side::Right, &whole);
-    gemm_packed(precision, threads, alpha, a, &right, accumulate, out);
+    let left = Left::Source(Source::new(a, Side::Left, alpha, unit.rounds(precision)));
+    // SAFETY: the shapes fit; `out` is exclusive, and initialised.
+    unsafe { drive::multiply(threads, &left, &right, accumulate.into(), None, Part::Whole, out.into()) };
 }
 
-/// `out (+)= alpha · a b` with b packed.
-pub(crate) fn gemm_packed<T: Scalar>(
-    precision: Precision,
-    threads: Threads,
-    alpha: T,
-    a: View<'_, T>,
-    right: &Panels<T>,
-    accumulate: Accumulate,
-    out: &ViewMut<'_, T>,
-) {
-    assert!(
-        a.rows == out.rows && right.majors == out.cols && a.cols == right.depth,
-        "operands of a product do not fit"
-    );
-    let left = Left::Source(Source::new(a, Side::Left, alpha, right.unit.rounds(precision)));
-    // SAFETY: the shapes fit; `out` is exclusive, and initialised unless it is replaced.
-    unsafe { drive::multiply(threads, &left, right, accumulate.into(), Part::Whole, out) };
+/// The pool for products that are worth it.
+fn threads_for(threads: Threads, multiply_adds: usize) -> Threads {
+    if multiply_adds < PARALLEL_MIN { Threads::One } else { threads }
 }
 
-/// acc `[d, d]` += xᵀ x of x `[T, d]`, on and below the diagonal.
-pub(crate) fn syrk<T: Scalar>(precision: Precision, x: &Matrix<T>, acc: &mut Matrix<T>) {
-    let (rows, cols) = (x.rows(), x.cols());
-    let threads = if rows * cols * cols < PARALLEL_MIN { Threads::One } else { Threads::Pool };
+/// acc `[d, d]` += xᵀ x of x `[T, d]`, on and below the diagonal; what lies above is left alone.
+pub(crate) fn syrk<T: Scalar>(precision: Precision, x: &Matrix<T>, acc: &mut Matrix<f64>) {
+    let threads = threads_for(Threads::Pool, x.rows() * x.cols() * x.cols());
     let view = View::of(x, Transpose::No);
     let right = Panels::pack(precision, threads, view, Side::Right);
+    let left_panels;
     let left = if right.unit.sides_alike() {
-        Left::Panels(&right)
+        &right
     } else {
-        Left::Source(Source::new(view.t(), Side::Left, T::ONE, false))
+        left_panels = Panels::pack(precision, threads, view.t(), Side::Left);
+        &left_panels
     };
-    // SAFETY: acc has the columns of x as rows and columns, and is initialised.
-    unsafe { drive::multiply(threads, &left, &right, Mode::Add, Part::LowerTriangle, &ViewMut::of(acc)) };
+    let (left, out) = (Left::Panels(left), ViewMut::of(acc));
+    // SAFETY: acc has the columns of x as rows and columns, and is exclusive.
+    unsafe { drive::multiply(threads, &left, &right, Mode::AddWide, None, Part::LowerTriangle, (&out).into()) };
+}
+
+/// acc += a b; the shapes must agree.
+pub(crate) fn add_wide<T: Scalar>(precision: Precision, a: View<'_, T>, b: View<'_, T>, acc: &mut Matrix<f64>) {
+    assert!(a.cols == b.rows && acc.shape() == Shape::new(a.rows, b.cols), "operands of a product do not fit");
+    let threads = threads_for(Threads::Pool, a.rows * a.cols * b.cols);
+    let right = Panels::pack(precision, threads, b, Side::Right);
+    let left = Left::Source(Source::new(a, Side::Left, T::ONE, right.unit.rounds(precision)));
+    let out = ViewMut::of(acc);
+    // SAFETY: the shapes fit, and acc is exclusive.
+    unsafe { drive::multiply(threads, &left, &right, Mode::AddWide, None, Part::Whole, (&out).into()) };
 }
 
 /// One block of lᵀ r over a run of the inner dimension, to `out` `[rows, cols]`, on the calling thread.
@@ -133,11 +133,12 @@ pub(crate) fn block_of_run<T: Scalar>(
 ) {
     assert!(rows.end <= left.majors && cols.end <= right.majors, "a block lies outside of a product");
     assert!(rows.start % unit::PANEL == 0 && cols.start % unit::PANEL == 0, "a block starts inside of a panel");
+    assert!(mode != Mode::AddWide, "blocks of runs are of the operands' own numbers");
     assert!(rows.len() == out.rows && cols.len() == out.cols, "a block does not fit its output");
     assert!(left.unit == right.unit && left.side == Side::Left && right.side == Side::Right);
     let _tiles = left.unit.enter();
     // SAFETY: the block lies within both operands, and `out` is exclusive.
-    unsafe { drive::block_of_run(left, right, right.runs[run], rows, cols, mode, out) };
+    unsafe { drive::block_of_run(left, right, right.runs[run], rows, cols, mode, out.into()) };
 }
 
 impl From<Accumulate> for Mode {
@@ -185,23 +186,12 @@ unsafe fn crate_gemm<T: Scalar>(
     }
 }
 
-/// A new matrix that `fill` writes every element of.
-fn fresh<T: Scalar>(shape: Shape, fill: impl FnOnce(&ViewMut<'_, T>)) -> Matrix<T> {
-    let mut data: Vec<T> = pool::take(shape.len());
-    // SAFETY: the capacity is `shape`; a product that replaces writes every element (zeros for an empty inner dimension)
-    // and reads none.
-    unsafe {
-        fill(&ViewMut::raw(data.as_mut_ptr(), shape.rows, shape.cols, shape.cols));
-        data.set_len(shape.len());
-    }
-    Matrix::from_vec(shape, data)
-}
-
 /// a b as a new matrix; the inner dimensions must agree.
 pub(crate) fn product<T: Scalar>(precision: Precision, a: View<'_, T>, b: View<'_, T>) -> Matrix<T> {
     assert!(a.cols == b.rows, "operands of a product do not fit");
-    let shape = Shape::new(a.rows, b.cols);
-    fresh(shape, |out| gemm(precision, Threads::Pool, T::ONE, a, b, Accumulate::Replace, out))
+    let mut out = Matrix::stale(Shape::new(a.rows, b.cols));
+    gemm(precision, Threads::Pool, T::ONE, a, b, Accumulate::Replace, &ViewMut::of(&mut out));
+    out
 }
 
 fn op_shape<T: Scalar>(m: &Matrix<T>, transpose: Transpose) -> Shape {
@@ -249,22 +239,38 @@ pub(crate) fn matmul<T: Scalar>(
     Ok(product(precision, View::of(a, ta), View::of(b, tb)))
 }
 
-/// `out (+)= x op(weight)`, with the weight's panels kept for the next call where that pays.
+/// x op(weight) + bias, with the weight's panels kept for the next call where that pays.
 fn by_weight<T: Scalar>(
     precision: Precision,
     x: &Matrix<T>,
     weight: &Matrix<T>,
     transpose: Transpose,
-    accumulate: Accumulate,
-    out: &ViewMut<'_, T>,
-) {
+    bias: Option<&[T]>,
+) -> Matrix<T> {
     let (a, b) = (View::of(x, Transpose::No), View::of(weight, transpose));
-    if Unit::of::<T>(precision).keeps_weights() {
-        let right = weight.panels(transpose, || Panels::pack(precision, Threads::Pool, b, Side::Right));
-        gemm_packed(precision, Threads::Pool, T::ONE, a, right, accumulate, out);
-    } else {
-        gemm(precision, Threads::Pool, T::ONE, a, b, accumulate, out);
+    let unit = Unit::of::<T>(precision);
+    if unit == Unit::Portable && !unit.rounds(precision) {
+        let Some(bias) = bias else { return product(precision, a, b) };
+        let mut out = movement::repeat_row(bias, x.rows());
+        gemm(precision, Threads::Pool, T::ONE, a, b, Accumulate::Add, &ViewMut::of(&mut out));
+        return out;
     }
+    let mut out = Matrix::stale(Shape::new(a.rows, b.cols));
+    let threads = threads_for(Threads::Pool, a.rows * a.cols * b.cols);
+    let pack = || Panels::pack(precision, threads, b, Side::Right);
+    let left = Left::Source(Source::new(a, Side::Left, T::ONE, unit.rounds(precision)));
+    let temporary;
+    let right = if unit.keeps_weights() {
+        weight.panels(transpose, pack)
+    } else {
+        temporary = pack();
+        &temporary
+    };
+    // SAFETY: the output has the shape of the product, which replaces it.
+    unsafe {
+        drive::multiply(threads, &left, right, Mode::Replace, bias, Part::Whole, (&ViewMut::of(&mut out)).into())
+    };
+    out
 }
 
 pub(crate) fn linear_forward<T: Scalar>(
@@ -274,14 +280,10 @@ pub(crate) fn linear_forward<T: Scalar>(
     bias: Option<&Matrix<T>>,
 ) -> Result<Matrix<T>> {
     check::shape("linear_forward", "weight", weight.shape(), Shape::new(weight.rows(), x.cols()))?;
-    let Some(bias) = bias else {
-        let shape = Shape::new(x.rows(), weight.rows());
-        return Ok(fresh(shape, |out| by_weight(precision, x, weight, Transpose::Yes, Accumulate::Replace, out)));
-    };
-    check::shape("linear_forward", "bias", bias.shape(), Shape::new(1, weight.rows()))?;
-    let mut y = movement::repeat_row(bias.as_slice(), x.rows());
-    by_weight(precision, x, weight, Transpose::Yes, Accumulate::Add, &ViewMut::of(&mut y));
-    Ok(y)
+    if let Some(bias) = bias {
+        check::shape("linear_forward", "bias", bias.shape(), Shape::new(1, weight.rows()))?;
+    }
+    Ok(by_weight(precision, x, weight, Transpose::Yes, bias.map(Matrix::as_slice)))
 }
 
 pub(crate) fn linear_backward<T: Scalar>(
@@ -290,6 +292,5 @@ pub(crate) fn linear_backward<T: Scalar>(
     weight: &Matrix<T>,
 ) -> Result<Matrix<T>> {
     check::shape("linear_backward", "weight", weight.shape(), Shape::new(dy.cols(), weight.cols()))?;
-    let shape = Shape::new(dy.rows(), weight.cols());
-    Ok(fresh(shape, |out| by_weight(precision, dy, weight, Transpose::No, Accumulate::Replace, out)))
+    Ok(by_weight(precision, dy, weight, Transpose::No, None))
 }

@@ -6,7 +6,7 @@ use super::super::pool;
 use super::super::scalar::Scalar;
 use super::Threads;
 use super::pack::Source;
-use super::unit::{PANEL, Side, Unit};
+use super::unit::{DEPTH, PANEL, Side, Unit};
 use super::view::View;
 use crate::{Precision, Segment};
 use std::marker::PhantomData;
@@ -53,6 +53,8 @@ pub(crate) struct Panels<T> {
 
 const WORD: usize = size_of::<f32>();
 const LINE: usize = 64;
+/// Panels of a task of packing: their rows are read side by side, a few lines of memory at a time.
+const GROUP: usize = 8;
 
 /// Numbers between the start of a buffer and its first cache line.
 fn misalignment(words: *const f32) -> usize {
@@ -99,19 +101,23 @@ impl<T: Scalar> Panels<T> {
         let runs: Vec<Run> = segments.iter().map(&mut run_of).collect();
         let stride = stride.next_multiple_of(LINE);
         let count = source.majors.div_ceil(PANEL);
-        let mut words: Vec<f32> = pool::take(words_for(count * stride));
+        let mut words: Vec<f32> = pool::take_stale(words_for(count * stride));
         let skip = misalignment(words.as_ptr());
-        {
-            let shared = Shared::new(&mut words.spare_capacity_mut()[skip..]);
-            let is_big = source.majors * source.depth >= 1 << 16;
-            for_each(count, is_big && threads == Threads::Pool, |panel| {
-                let base: *mut u8 = shared.at(panel * stride / WORD, stride / WORD).cast();
-                for (run, segment) in runs.iter().zip(segments) {
-                    // SAFETY: each panel has its own part of the buffer, in which the runs follow each other.
-                    unsafe { source.pack_panel(unit, side, panel, segment.start, segment.len, base.add(run.offset)) };
+        let is_big = source.majors * source.depth >= 1 << 16;
+        let shared = Shared::new(&mut words[skip..]);
+        for_each(count.div_ceil(GROUP), is_big && threads == Threads::Pool, |group| {
+            for (run, segment) in runs.iter().zip(segments) {
+                for start in (0..segment.len).step_by(DEPTH) {
+                    let steps = DEPTH.min(segment.len - start);
+                    let offset = run.offset + start / unit.granule() * unit.granule_bytes::<T>();
+                    for panel in group * GROUP..count.min((group + 1) * GROUP) {
+                        let base: *mut u8 = shared.at(panel * stride / WORD, stride / WORD).cast();
+                        // SAFETY: each panel has its own part of the buffer, in which blocks follow each other.
+                        unsafe { source.pack_panel(unit, side, panel, segment.start + start, steps, base.add(offset)) };
+                    }
                 }
-            });
-        }
+            }
+        });
         let (majors, depth) = (source.majors, source.depth);
         Self { words, unit, side, majors, depth, stride, runs, marker: PhantomData }
     }
@@ -119,7 +125,7 @@ impl<T: Scalar> Panels<T> {
     /// Byte `offset` of panel `panel`.
     pub(super) fn at(&self, panel: usize, offset: usize) -> *const u8 {
         let start = misalignment(self.words.as_ptr()) * WORD + panel * self.stride + offset;
-        assert!(start <= self.words.capacity() * WORD, "a panel lies outside of its buffer");
+        assert!(start <= self.words.len() * WORD, "a panel lies outside of its buffer");
         self.words.as_ptr().cast::<u8>().wrapping_add(start)
     }
 }

@@ -80,7 +80,7 @@ proptest! {
             let mut out = vec![7.0; m * n];
             for (mode, times) in [(Mode::Replace, 1.0), (Mode::Add, 2.0)] {
                 // SAFETY: the output has the shape of the product.
-                unsafe { drive::multiply(threads, &left, &right, mode, Part::Whole, &ViewMut::new(&mut out, m, n, n)) };
+                unsafe { drive::multiply(threads, &left, &right, mode, None, Part::Whole, (&ViewMut::new(&mut out, m, n, n)).into()) };
                 let wanted: Vec<f64> = wanted.iter().map(|w| times * w).collect();
                 let off = error(&out, &wanted);
                 prop_assert!(off < limit, "{unit:?} {mode:?} {m}x{k}x{n}: {off:e}");
@@ -144,7 +144,7 @@ fn operands_rounded_for_a_machine_without_bf16_give_what_bf16_units_give() {
         let mut out = vec![0.0; m * n];
         let view = ViewMut::new(&mut out, m, n, n);
         // SAFETY: the output has the shape of the product.
-        unsafe { drive::multiply(Threads::One, &left, &right, Mode::Replace, Part::Whole, &view) };
+        unsafe { drive::multiply(Threads::One, &left, &right, Mode::Replace, None, Part::Whole, (&view).into()) };
         let off = error(&out, &wanted);
         assert!(off < 1e-6, "{unit:?}: {off:e}");
     }
@@ -161,14 +161,14 @@ fn nothing_above_the_tiles_of_the_diagonal_is_touched_by_a_triangle() {
         let right =
             Panels::pack_for(unit, Source::new(view, Side::Right, 1.0, false), Threads::Pool, Side::Right, &whole);
         let left = Left::Source(Source::new(view.t(), Side::Left, 1.0, false));
-        let mut out = vec![0.0; d * d];
-        // SAFETY: the output has the shape of the product.
+        let mut out = vec![0.0f64; d * d];
+        // SAFETY: the output has the shape of the product, in f64.
         unsafe {
             let out = ViewMut::new(&mut out, d, d, d);
-            drive::multiply(Threads::Pool, &left, &right, Mode::Add, Part::LowerTriangle, &out);
+            drive::multiply(Threads::Pool, &left, &right, Mode::AddWide, None, Part::LowerTriangle, (&out).into());
         }
         let lower = |i: &usize| i % d <= i / d;
-        let (got, want): (Vec<f32>, Vec<f64>) = (0..d * d).filter(lower).map(|i| (out[i], wanted[i])).unzip();
+        let (got, want): (Vec<f32>, Vec<f64>) = (0..d * d).filter(lower).map(|i| (out[i] as f32, wanted[i])).unzip();
         assert!(error(&got, &want) < limit, "{unit:?}");
         let above = (0..d).map(|i| out[i * d + d - 1]).take(d - 64).all(|x| x == 0.0);
         assert!(above, "{unit:?} computed what is not wanted");

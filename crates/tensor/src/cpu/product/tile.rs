@@ -14,6 +14,15 @@ pub(crate) enum Mode {
     Add,
     /// out += (a b)∘(a b); the inner dimension must then be summed in one go.
     AddSquares,
+    /// out += a b, where out is f64.
+    AddWide,
+}
+
+impl Mode {
+    /// Bytes of an element of an output of products of `T`.
+    pub(super) const fn out_size<T>(self) -> usize {
+        if matches!(self, Self::AddWide) { size_of::<f64>() } else { size_of::<T>() }
+    }
 }
 
 /// Where a tile reads and writes.
@@ -28,16 +37,39 @@ pub(super) struct Tile<T> {
     pub(super) right_stride: usize,
     /// Granules of the inner dimension.
     pub(super) granules: usize,
-    pub(super) out: *mut T,
+    /// `T`, or f64 where [`Mode`] says so.
+    pub(super) out: *mut u8,
     /// Elements between rows of the output.
     pub(super) stride: usize,
     /// Rows and columns to write: at most [`Unit::tile`].
     pub(super) rows: usize,
     pub(super) cols: usize,
     pub(super) mode: Mode,
+    /// What is added to each row of the product, `cols` numbers; or null. Not with squares.
+    pub(super) bias: *const T,
 }
 
 impl<T: Scalar> Tile<T> {
+    /// Writes one sum.
+    ///
+    /// # Safety
+    /// Row `i` and column `j` must be of the tile.
+    #[inline(always)]
+    pub(super) unsafe fn put(&self, i: usize, j: usize, sum: T) {
+        let at = i * self.stride + j;
+        // SAFETY: by the contract of this function; a bias has as many numbers as the tile has columns.
+        unsafe {
+            let sum = if self.bias.is_null() { sum } else { sum + *self.bias.add(j) };
+            let out = self.out.cast::<T>().wrapping_add(at);
+            match self.mode {
+                Mode::Replace => *out = sum,
+                Mode::Add => *out += sum,
+                Mode::AddSquares => *out = sum.mul_add(sum, *out),
+                Mode::AddWide => *self.out.cast::<f64>().add(at) += sum.to_f64(),
+            }
+        }
+    }
+
     /// Computes the tile.
     ///
     /// # Safety
@@ -87,22 +119,8 @@ impl<T: Scalar> pulp::NullaryFnOnce for Portable<'_, T> {
         for (i, sums) in sums.iter().enumerate().take(tile.rows) {
             for (j, &sum) in sums.iter().enumerate().take(tile.cols) {
                 // SAFETY: row and column exist, by the contract of `Tile::run`.
-                unsafe { put(tile.out.add(i * tile.stride + j), sum, tile.mode) };
+                unsafe { tile.put(i, j, sum) };
             }
         }
-    }
-}
-
-/// # Safety
-/// `out` must be valid for writes, and initialised unless it is replaced.
-#[inline(always)]
-pub(super) unsafe fn put<T: Scalar>(out: *mut T, sum: T, mode: Mode) {
-    // SAFETY: by the contract of this function.
-    unsafe {
-        *out = match mode {
-            Mode::Replace => sum,
-            Mode::Add => *out + sum,
-            Mode::AddSquares => sum.mul_add(sum, *out),
-        };
     }
 }

@@ -84,11 +84,4 @@ impl<'a, T: Scalar> ViewMut<'a, T> {
         let ptr = all.at(start, span(rows, cols, stride));
         Self { ptr, rows, cols, stride, marker: PhantomData }
     }
-
-    /// # Safety
-    /// `ptr` must be valid for exclusive writes of `[rows, cols]` with rows `stride` apart for as long as the view is
-    /// alive; it may be uninitialised if the product replaces it.
-    pub(super) unsafe fn raw(ptr: *mut T, rows: usize, cols: usize, stride: usize) -> Self {
-        Self { ptr, rows, cols, stride, marker: PhantomData }
-    }
 }
