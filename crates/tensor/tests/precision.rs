@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Gen, assert_close, segment, with_threads};
+use common::{Gen, assert_close, cast, segment, with_threads};
 use etymon_tensor::{
     Activation, Attention, Backend, Cpu, CrossEntropy, Folds, Label, Matrix, RotaryStyle, Scalar, Shape, Transpose,
 };

@@ -42,8 +42,7 @@ pub fn run(args: &ScoreArgs, context: Context) -> CommandResult {
         }
         Folder::Created(run) | Folder::Resumed(run) => run,
     };
-    let job = Job { args, context, opened: &opened, corpus: &corpus, counted: &counted };
-    let started = Instant::now();
+    let mut job = Job { args, context, opened: &opened, corpus: &corpus, counted: &counted, clock: Clock::start() };
     let preconditioner = match (&factors, args.method) {
         (Some(factors), ScoreMethod::Ekfac) => {
             Preconditioner::Kronecker { factors, spectrum: Spectrum::Corrected, damping: args.damping }
@@ -66,7 +65,7 @@ pub fn run(args: &ScoreArgs, context: Context) -> CommandResult {
     let names: Vec<&str> = opened.model.layers().iter().map(|l| l.name.as_str()).collect();
     progress.insert("layers".to_owned(), json!(names));
     run.update_progress(Value::Object(progress))?;
-    let run = run.complete(BTreeMap::from([("total".to_owned(), started.elapsed().as_secs_f64())]))?;
+    let run = run.complete(job.clock.stop())?;
     context.reporter.say(format!("scores in {}", run.path().display()));
     Ok(Outcome::Done(result(&run)))
 }
@@ -77,11 +76,36 @@ struct Job<'a> {
     opened: &'a Opened,
     corpus: &'a Corpus,
     counted: &'a Counted,
+    clock: Clock,
+}
+
+/// Seconds per phase, and in all.
+struct Clock {
+    started: Instant,
+    lap: Instant,
+    seconds: BTreeMap<String, f64>,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { started: Instant::now(), lap: Instant::now(), seconds: BTreeMap::new() }
+    }
+
+    /// Ends a phase.
+    fn lap(&mut self, phase: &str) {
+        self.seconds.insert(phase.to_owned(), self.lap.elapsed().as_secs_f64());
+        self.lap = Instant::now();
+    }
+
+    fn stop(mut self) -> BTreeMap<String, f64> {
+        self.seconds.insert("total".to_owned(), self.started.elapsed().as_secs_f64());
+        self.seconds
+    }
 }
 
 impl Job<'_> {
     fn influence(
-        &self,
+        &mut self,
         run: &mut RunFolder,
         examples: &[Example],
         preconditioner: Preconditioner<'_>,
@@ -91,6 +115,7 @@ impl Job<'_> {
         self.context.reporter.say(format!("  preparing {} queries", examples.len()));
         let queries = Queries::prepare(model, examples, measurement(args), preconditioner, rank(args), self.limits())?;
         let candidates = self.candidates(examples, filter)?;
+        self.clock.lap("queries");
         let total = candidates.as_ref().map_or(self.counted.examples, |c| c.len() as u64);
         let parts = Parts { layers: args.per_layer, tokens: args.per_token == Some(PerToken::All) };
         let ids: Vec<String> = queries.values.iter().map(|v| v.id.clone()).collect();
@@ -115,6 +140,7 @@ impl Job<'_> {
             task.finish();
         }
         let rows = tables.finish()?;
+        self.clock.lap("scores");
         let ranked = top.finish();
         write_queries(run.path(), self.opened, examples, &queries.values)?;
         let wanted = Parts { layers: args.per_layer, tokens: args.per_token.is_some() };
@@ -122,10 +148,11 @@ impl Job<'_> {
         let task = self.context.reporter.task("top rows", queries.len() as u64, 0, "queries");
         write_top(run.path(), self.opened, &queries.values, parts, &ranked, &|| task.advance(1, 0))?;
         task.finish();
+        self.clock.lap("top");
         Ok(rows)
     }
 
-    fn self_influence(&self, run: &mut RunFolder, preconditioner: Preconditioner<'_>) -> Result<u64> {
+    fn self_influence(&mut self, run: &mut RunFolder, preconditioner: Preconditioner<'_>) -> Result<u64> {
         let ids = vec!["self".to_owned()];
         let model = &self.opened.model;
         let folder = run.path().to_owned();
@@ -145,6 +172,7 @@ impl Job<'_> {
         }
         task.finish();
         let rows = tables.finish()?;
+        self.clock.lap("scores");
         let values = [QueryValue { id: "self".to_owned(), measurement: 0.0 }];
         write_queries(run.path(), self.opened, &[], &values)?;
         write_top(run.path(), self.opened, &values, None, &top.finish(), &|| ())?;

@@ -112,10 +112,15 @@ impl Block {
         let mixed = ctx.backend.attention_forward(&self.attention, q, k, v, ctx.rows.segments)?;
         let mut out = ctx.linear(&self.output, &mixed)?;
         ctx.backend.axpy(1.0, &x, &mut out)?;
-        let middle = (ctx.config.residual == Residual::Sequential).then(|| out.clone());
-        let (branch, mlp) = self.mlp.forward(ctx, ctx.norm(self.norm_mlp, middle.as_ref().unwrap_or(&x))?)?;
-        ctx.backend.axpy(1.0, &branch, &mut out)?;
-        Ok((out, Saved { x, normed, qkv, mixed, middle, mlp }))
+        if ctx.config.residual == Residual::Parallel {
+            let (branch, mlp) = self.mlp.forward(ctx, ctx.norm(self.norm_mlp, &x)?)?;
+            ctx.backend.axpy(1.0, &branch, &mut out)?;
+            return Ok((out, Saved { x, normed, qkv, mixed, middle: None, mlp }));
+        }
+        let middle = out;
+        let (mut out, mlp) = self.mlp.forward(ctx, ctx.norm(self.norm_mlp, &middle)?)?;
+        ctx.backend.axpy(1.0, &middle, &mut out)?;
+        Ok((out, Saved { x, normed, qkv, mixed, middle: Some(middle), mlp }))
     }
 
     /// dx `[T, d]` from dy `[T, d]`.
@@ -129,19 +134,10 @@ impl Block {
         let dnormed = self.mlp.backward(ctx, &saved.mlp, dy, to)?;
         let into_norm = saved.middle.as_ref().unwrap_or(&saved.x);
         let from_mlp = ctx.norm_backward(self.norm_mlp, &dnormed, into_norm, to)?;
-        let (dattention, mut dx) = match ctx.config.residual {
-            Residual::Sequential => {
-                let mut dmiddle = from_mlp;
-                ctx.backend.axpy(1.0, dy, &mut dmiddle)?;
-                (dmiddle.clone(), dmiddle)
-            }
-            Residual::Parallel => {
-                let mut dx = from_mlp;
-                ctx.backend.axpy(1.0, dy, &mut dx)?;
-                (dy.clone(), dx)
-            }
-        };
-        let dmixed = ctx.linear_backward(&self.output, &dattention, &saved.mixed, to)?;
+        let mut dx = from_mlp;
+        ctx.backend.axpy(1.0, dy, &mut dx)?;
+        let dattention = if ctx.config.residual == Residual::Sequential { &dx } else { dy };
+        let dmixed = ctx.linear_backward(&self.output, dattention, &saved.mixed, to)?;
         let dnormed = self.attention_backward(ctx, saved, &dmixed, to)?;
         ctx.backend.axpy(1.0, &ctx.norm_backward(self.norm_attention, &dnormed, &saved.x, to)?, &mut dx)?;
         Ok(dx)
