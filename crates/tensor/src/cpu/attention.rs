@@ -58,6 +58,9 @@ impl<'a, T: Scalar> Operands<'a, T> {
         if window.is_some() && !causal {
             return config("a window needs causal attention");
         }
+        if !(self.spec.scale > 0.0) {
+            return config("the scale must be positive");
+        }
         if window == Some(0) {
             return config("a window must have at least one position");
         }
@@ -93,13 +96,13 @@ impl<'a, T: Scalar> Operands<'a, T> {
         View::block(m, segment.start + block.keys.start, block.keys.len(), kv_head * d, d)
     }
 
-    /// exp(scores − max) of a block into `scores` `[block.len, keys]`, zero where masked, and 1/sum of each row.
+    /// exp(scale · (q kᵀ − max)) of a block into `scores` `[block.len, keys]`, zero where masked, and 1/sum of each row.
     fn weights(&self, segment: Segment, block: &Block, head: usize, scores: &mut [T], inverse_sums: &mut [T]) {
         let keys = block.keys.len();
         let q = self.queries(self.q, segment, block, head);
         let k = self.keys(self.k, segment, block, head / self.group());
         let out = ViewMut::new(scores, block.len, keys, keys);
-        gemm(Precision::F32, Threads::One, T::of_f64(self.spec.scale), q, k.t(), Accumulate::Replace, &out);
+        gemm(Precision::F32, Threads::One, T::ONE, q, k.t(), Accumulate::Replace, &out);
         dispatch(Softmax { spec: self.spec, segment, block, scores, inverse_sums });
     }
 }
@@ -118,6 +121,7 @@ impl<T: Scalar> pulp::NullaryFnOnce for Softmax<'_, T> {
     #[inline(always)]
     fn call(self) {
         let Block { first, keys, .. } = self.block;
+        let scale = T::of_f64(self.spec.scale);
         for (i, (row, inverse)) in self.scores.chunks_exact_mut(keys.len()).zip(self.inverse_sums).enumerate() {
             let seen = visible(self.spec, self.segment.len, first + i);
             let (from, to) = (seen.start - keys.start, seen.end - keys.start);
@@ -126,7 +130,7 @@ impl<T: Scalar> pulp::NullaryFnOnce for Softmax<'_, T> {
             let row = &mut row[from..to];
             let top = max(row);
             for score in row.iter_mut() {
-                *score = (*score - top).exp();
+                *score = ((*score - top) * scale).exp();
             }
             *inverse = T::ONE / sum(row);
         }

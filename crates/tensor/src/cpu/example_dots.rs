@@ -20,7 +20,7 @@ const BLOCK_COLS: usize = 768;
 const FEW: usize = 1 << 17;
 const MANY: usize = 1 << 20;
 /// Examples from which on the products of a block are matrix products, for which operands are packed.
-const MANY_EXAMPLES: usize = 16;
+const MANY_EXAMPLES: usize = 40;
 /// Partial sums that the work is divided into.
 const PARTIALS: usize = 32;
 

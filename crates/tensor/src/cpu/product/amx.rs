@@ -5,7 +5,7 @@
 //! tile of the hi parts is followed by that of the lo parts.
 #![allow(unsafe_code)]
 
-use super::avx512::{has_bf16, pair_order, round, rounded, transpose};
+use super::avx512::{has_bf16, numbers, pair_order, round, rounded, transpose};
 use super::pack::Block;
 use super::tile::{Mode, Tile};
 use super::unit::{PANEL, Side, Unit};
@@ -83,7 +83,7 @@ impl Drop for Tiles {
 }
 
 /// # Safety
-/// As [`pack_pairs`](super::avx512::pack_pairs).
+/// `block` must be valid for reads of its majors and steps, `out` for writes of 1 KiB aligned to 64.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) unsafe fn pack(block: Block<f32>, side: Side, out: *mut u8) {
     // SAFETY: by the contract of this function.
@@ -97,7 +97,7 @@ pub(super) unsafe fn pack(block: Block<f32>, side: Side, out: *mut u8) {
 /// The tile of the hi parts, then that of the lo parts.
 ///
 /// # Safety
-/// As [`pack_pairs`](super::avx512::pack_pairs), with 2 KiB to write.
+/// `block` must be valid for reads of its majors and steps, `out` for writes of 2 KiB aligned to 64.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) unsafe fn pack_split(block: Block<f32>, side: Side, out: *mut u8) {
     let mut high = [_mm512_setzero_si512(); 16];
@@ -106,14 +106,11 @@ pub(super) unsafe fn pack_split(block: Block<f32>, side: Side, out: *mut u8) {
     // SAFETY: by the contract of this function.
     unsafe {
         for i in 0..16 {
-            let (first, second) = if by_depth {
-                let p = block.ptr.add(i * block.major_stride);
-                (p, p.add(16))
+            let (x, y) = if by_depth {
+                (numbers(&block, i, 0), numbers(&block, i, 16))
             } else {
-                let p = block.ptr.add(2 * i * block.depth_stride);
-                (p, p.add(block.depth_stride))
+                (numbers(&block, 2 * i, 0), numbers(&block, 2 * i + 1, 0))
             };
-            let (x, y) = (_mm512_loadu_ps(first), _mm512_loadu_ps(second));
             let h = round(x, y);
             let l = round(_mm512_sub_ps(x, widen(_mm512_castsi512_si256(h))), _mm512_sub_ps(y, widen(upper(h))));
             let order = pair_order();

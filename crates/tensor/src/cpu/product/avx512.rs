@@ -44,26 +44,47 @@ pub(super) fn transpose(r: &mut [__m512i; 16]) {
     }
 }
 
-/// `[32 steps][16]` f32.
+/// 16 consecutive numbers of a block: of line `line` (a major where steps are consecutive, else a step), from `from` on.
+/// Zeros for what does not exist.
 ///
 /// # Safety
-/// `block` must be valid for reads of 16 majors by 32 steps with one stride of 1, `out` for writes of 2 KiB aligned to 64.
+/// `block` must be valid for reads of its majors and steps.
+#[target_feature(enable = "avx512f")]
+#[inline]
+pub(super) unsafe fn numbers(block: &Block<f32>, line: usize, from: usize) -> __m512 {
+    let (lines, len, stride) = if block.depth_stride == 1 {
+        (block.majors, block.steps, block.major_stride)
+    } else {
+        (block.steps, block.majors, block.depth_stride)
+    };
+    let mask: __mmask16 = match len.saturating_sub(from) {
+        _ if line >= lines => 0,
+        n if n >= 16 => 0xFFFF,
+        n => (1 << n) - 1,
+    };
+    // SAFETY: the mask leaves out what does not exist.
+    unsafe { _mm512_maskz_loadu_ps(mask, block.ptr.wrapping_add(line * stride + from)) }
+}
+
+/// `[steps][16]` f32.
+///
+/// # Safety
+/// `block` must be valid for reads of its majors and steps, `out` for writes of 64 bytes per step, aligned to 64.
 #[target_feature(enable = "avx512f")]
 pub(super) unsafe fn pack_f32(block: Block<f32>, out: *mut f32) {
     // SAFETY: by the contract of this function.
     unsafe {
-        if block.major_stride == 1 {
-            for k in 0..32 {
-                _mm512_store_ps(out.add(16 * k), _mm512_loadu_ps(block.ptr.add(k * block.depth_stride)));
+        if block.depth_stride != 1 {
+            for k in 0..block.steps {
+                _mm512_store_ps(out.add(16 * k), numbers(&block, k, 0));
             }
             return;
         }
-        for half in 0..2 {
-            let row = |i: usize| _mm512_loadu_si512(block.ptr.add(i * block.major_stride + 16 * half).cast());
-            let mut r: [__m512i; 16] = from_fn(row);
+        for half in (0..block.steps).step_by(16) {
+            let mut r: [__m512i; 16] = from_fn(|i| _mm512_castps_si512(numbers(&block, i, half)));
             transpose(&mut r);
-            for (i, r) in r.into_iter().enumerate() {
-                _mm512_store_si512(out.add(16 * (16 * half + i)).cast(), r);
+            for (i, r) in r.into_iter().enumerate().take(block.steps - half) {
+                _mm512_store_si512(out.add(16 * (half + i)).cast(), r);
             }
         }
     }
@@ -80,7 +101,7 @@ pub(super) fn round(lo: __m512, hi: __m512) -> __m512i {
 /// 16 registers of 32 bf16 for a block: pairs of steps by major where `by_pairs`, else steps by major.
 ///
 /// # Safety
-/// `block` must be valid for reads of 16 majors by 32 steps with one stride of 1.
+/// `block` must be valid for reads of its majors and steps.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 #[inline]
 pub(super) unsafe fn rounded(block: Block<f32>, by_pairs: bool) -> [__m512i; 16] {
@@ -88,15 +109,11 @@ pub(super) unsafe fn rounded(block: Block<f32>, by_pairs: bool) -> [__m512i; 16]
     unsafe {
         let mut r: [__m512i; 16];
         if block.depth_stride == 1 {
-            r = from_fn(|i| {
-                let p = block.ptr.add(i * block.major_stride);
-                round(_mm512_loadu_ps(p), _mm512_loadu_ps(p.add(16)))
-            });
+            r = from_fn(|i| round(numbers(&block, i, 0), numbers(&block, i, 16)));
         } else {
             let order = pair_order();
             r = from_fn(|i| {
-                let p = block.ptr.add(2 * i * block.depth_stride);
-                let both = round(_mm512_loadu_ps(p), _mm512_loadu_ps(p.add(block.depth_stride)));
+                let both = round(numbers(&block, 2 * i, 0), numbers(&block, 2 * i + 1, 0));
                 _mm512_permutexvar_epi16(order, both)
             });
         }
@@ -116,15 +133,15 @@ pub(super) fn pair_order() -> __m512i {
     unsafe { std::mem::transmute::<[u16; 32], __m512i>(order) }
 }
 
-/// `[16 pairs of steps][16][2]` bf16.
+/// `[pairs of steps][16][2]` bf16.
 ///
 /// # Safety
-/// `block` must be valid for reads of 16 majors by 32 steps with one stride of 1, `out` for writes of 1 KiB aligned to 64.
+/// `block` must be valid for reads of its majors and steps, `out` for writes of 64 bytes per pair, aligned to 64.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
 pub(super) unsafe fn pack_pairs(block: Block<f32>, out: *mut u8) {
     // SAFETY: by the contract of this function.
     unsafe {
-        for (i, r) in rounded(block, true).into_iter().enumerate() {
+        for (i, r) in rounded(block, true).into_iter().enumerate().take(block.steps.div_ceil(2)) {
             _mm512_store_si512(out.add(64 * i).cast(), r);
         }
     }

@@ -19,12 +19,14 @@ pub(super) struct Source<'a, T> {
     rounds: bool,
 }
 
-/// The numbers of one packing step, as the panel sees them; `[majors][steps]` or `[steps][majors]` by the strides.
+/// The numbers of one packing step, as the panel sees them: at most 16 majors and 32 steps, one stride being 1.
 #[derive(Clone, Copy)]
 pub(super) struct Block<T> {
     pub(super) ptr: *const T,
     pub(super) major_stride: usize,
     pub(super) depth_stride: usize,
+    pub(super) majors: usize,
+    pub(super) steps: usize,
 }
 
 impl<'a, T: Scalar> Source<'a, T> {
@@ -60,54 +62,43 @@ impl<'a, T: Scalar> Source<'a, T> {
             let len = DEPTH.min(steps - start);
             // SAFETY: blocks follow each other within the panel, by the contract of this function.
             let out = unsafe { out.add(start / unit.granule() * unit.granule_bytes::<T>()) };
-            let is_plain = !self.rounds && self.alpha == T::ONE;
-            if majors == PANEL && len == DEPTH && is_plain {
-                let origin = first * self.major_stride + (from + start) * self.depth_stride;
-                let last = origin + (PANEL - 1) * self.major_stride + (DEPTH - 1) * self.depth_stride;
-                assert!(last < self.data.len(), "a packed block lies outside of its operand");
-                let block = Block {
-                    ptr: self.data[origin..].as_ptr(),
-                    major_stride: self.major_stride,
-                    depth_stride: self.depth_stride,
-                };
-                // SAFETY: the assertion covers every element of the block; out has room for a whole block.
-                unsafe { pack_block(unit, side, block, out) };
-            } else {
-                // SAFETY: out has room for the granules of `len` steps.
-                unsafe { self.pack_ragged(unit, side, (first, majors), (from + start, len), out) };
+            let origin = first * self.major_stride + (from + start) * self.depth_stride;
+            let last = origin + (majors - 1) * self.major_stride + (len - 1) * self.depth_stride;
+            assert!(last < self.data.len(), "a packed block lies outside of its operand");
+            let block = Block {
+                ptr: self.data[origin..].as_ptr(),
+                major_stride: self.major_stride,
+                depth_stride: self.depth_stride,
+                majors,
+                steps: len,
+            };
+            // SAFETY: the assertion covers every element of the block; out has room for the granules of its steps.
+            unsafe {
+                if self.rounds || self.alpha != T::ONE {
+                    self.pack_changed(unit, side, block, out)
+                } else {
+                    pack_block(unit, side, block, out)
+                }
             }
         }
     }
 
-    /// Packs a block that is cut off, scaled or rounded, by way of a whole one.
+    /// Packs a block that is scaled or rounded.
     ///
     /// # Safety
-    /// `out` must be valid for writes of the granules of `len` steps.
-    unsafe fn pack_ragged(
-        &self,
-        unit: Unit,
-        side: Side,
-        (first, majors): (usize, usize),
-        (from, len): (usize, usize),
-        out: *mut u8,
-    ) {
-        #[repr(align(64))]
-        struct Aligned<U>(U);
-        let mut plain = Aligned([T::ZERO; PANEL * DEPTH]);
-        for i in 0..majors {
-            for k in 0..len {
-                let x = self.data[(first + i) * self.major_stride + (from + k) * self.depth_stride] * self.alpha;
-                plain.0[k * PANEL + i] = if self.rounds { round_to_bf16(x) } else { x };
+    /// As [`pack_block`].
+    unsafe fn pack_changed(&self, unit: Unit, side: Side, block: Block<T>, out: *mut u8) {
+        let mut changed = [T::ZERO; PANEL * DEPTH];
+        for i in 0..block.majors {
+            for k in 0..block.steps {
+                // SAFETY: by the contract of this function.
+                let x = unsafe { *block.ptr.add(i * block.major_stride + k * block.depth_stride) } * self.alpha;
+                changed[k * PANEL + i] = if self.rounds { round_to_bf16(x) } else { x };
             }
         }
-        let mut packed = Aligned([0u8; PANEL * DEPTH * 8]);
-        let block = Block { ptr: plain.0.as_ptr(), major_stride: 1, depth_stride: PANEL };
-        let bytes = Self::panel_bytes(unit, len);
-        // SAFETY: `plain` is a whole block, `packed` has room for the widest one, and `out` for the granules of `len`.
-        unsafe {
-            pack_block(unit, side, block, packed.0.as_mut_ptr());
-            std::ptr::copy_nonoverlapping(packed.0.as_ptr(), out, bytes);
-        }
+        let block = Block { ptr: changed.as_ptr(), major_stride: 1, depth_stride: PANEL, ..block };
+        // SAFETY: `changed` holds all majors and steps; the rest is the contract of this function.
+        unsafe { pack_block(unit, side, block, out) };
     }
 }
 
@@ -118,8 +109,10 @@ fn round_to_bf16<T: Scalar>(x: T) -> T {
     if x.to_f64().is_nan() { x } else { T::of_f64(f64::from(f32::from_bits(rounded))) }
 }
 
+/// Packs a block, with zeros for majors that do not exist.
+///
 /// # Safety
-/// `block` must be valid for reads of 16 majors by 32 steps, `out` for writes of 32 steps of a panel, aligned to 64.
+/// `block` must be valid for reads of its majors and steps, `out` for writes of the granules of its steps, aligned to 64.
 unsafe fn pack_block<T: Scalar>(unit: Unit, side: Side, block: Block<T>, out: *mut u8) {
     let _ = side;
     // SAFETY: by the contract of this function; a unit other than the portable one was chosen for f32 and this machine.
@@ -143,17 +136,24 @@ unsafe fn pack_block<T: Scalar>(unit: Unit, side: Side, block: Block<T>, out: *m
 #[cfg(target_arch = "x86_64")]
 impl<T> Block<T> {
     fn of_f32(self) -> Block<f32> {
-        Block { ptr: self.ptr.cast(), major_stride: self.major_stride, depth_stride: self.depth_stride }
+        Block {
+            ptr: self.ptr.cast(),
+            major_stride: self.major_stride,
+            depth_stride: self.depth_stride,
+            majors: self.majors,
+            steps: self.steps,
+        }
     }
 }
 
 /// # Safety
 /// As [`pack_block`].
 unsafe fn pack_portable<T: Scalar>(block: Block<T>, out: *mut T) {
-    for k in 0..DEPTH {
+    for k in 0..block.steps {
         for i in 0..PANEL {
+            let at = i * block.major_stride + k * block.depth_stride;
             // SAFETY: in bounds by the contract of this function.
-            unsafe { *out.add(k * PANEL + i) = *block.ptr.add(i * block.major_stride + k * block.depth_stride) };
+            unsafe { *out.add(k * PANEL + i) = if i < block.majors { *block.ptr.add(at) } else { T::ZERO } };
         }
     }
 }
