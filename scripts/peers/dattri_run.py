@@ -70,7 +70,7 @@ def main():
         settings += ", LoGra, gradients of a layer projected to 16 × 16"
     else:
         problem = try_ekfac(model, ids)
-        reason = problem or "it runs; this script does not time it"
+        reason = f"dattri's EK-FAC stops on sequences: {problem}" if problem else "dattri's EK-FAC runs, but is not timed here"
         job.missing |= dict.fromkeys(["covariance", "eigendecomposition", "correction", "scores"], reason)
     job.done(settings, ["dattri", "transformers"])
 

@@ -21,14 +21,17 @@ pub fn describe(options: &Options, etymon: &Binary) -> Vec<String> {
     let memory = field("/proc/meminfo", "MemTotal").and_then(|kib| kib.split_whitespace().next()?.parse::<f64>().ok());
     let memory = memory.map_or_else(String::new, |kib| format!(", {:.0} GiB", kib / 1024.0 / 1024.0));
     let cores = std::thread::available_parallelism().map_or(1, Into::into);
-    let commit = said("git", &["rev-parse", "--short", "HEAD"]).unwrap_or_else(|| "unknown".to_owned());
+    let commit = said("git", &["describe", "--always", "--dirty"]).unwrap_or_else(|| "unknown".to_owned());
+    // What HEAD is says nothing of a binary that was given.
+    let source =
+        if etymon.built_here { format!("built from {commit}") } else { "a binary given by --etymon".to_owned() };
     vec![
         format!(
             "Machine: {processor}, {cores} cores ({}){memory}; {} threads per tool",
             units.join(", "),
             options.threads
         ),
-        format!("etymon: {} at commit {commit}, {}", etymon.version, said("rustc", &["--version"]).unwrap_or_default()),
+        format!("{}, {source}; {}", etymon.version, said("rustc", &["--version"]).unwrap_or_default()),
     ]
 }
 

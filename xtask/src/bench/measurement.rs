@@ -20,6 +20,9 @@ pub struct Answer {
     /// Phases that the tool does not have here, and why.
     #[serde(default)]
     pub missing: BTreeMap<String, String>,
+    /// Phases whose figure needs a word of explanation.
+    #[serde(default)]
+    pub notes: BTreeMap<String, String>,
     /// Settings of the tool, in words.
     #[serde(default)]
     pub settings: String,
@@ -75,6 +78,9 @@ impl Measurement {
 /// A bench.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Results {
+    /// Whether all cases, tools and precisions were run, at their full size.
+    #[serde(default)]
+    pub complete: bool,
     /// The machine and the commands, as lines of text.
     pub machine: Vec<String>,
     /// Best GFLOP/s of a large product, by precision.

@@ -73,7 +73,8 @@ fn measure(options: &Options, folders: &Folders) -> Result<()> {
     python::install(folders)?;
     python::make_models(options, folders)?;
     let runs = cases::runs(options);
-    let mut results = Results { machine: machine::describe(options, &etymon), ..Results::default() };
+    let mut results =
+        Results { complete: options.complete, machine: machine::describe(options, &etymon), ..Results::default() };
     if !options.smoke {
         results.peak = peak::measure(folders)?;
     }

@@ -9,8 +9,10 @@ use super::{BenchError, Result};
 /// Usage.
 pub const USAGE: &str = "\
 cargo xtask bench peers [OPTIONS]    etymon beside kronfluence, bergson and dattri; writes BENCHMARKS.md
-    --smoke              a few rows of model S, one round; writes into target/peers instead of the repository
+    --smoke              a few rows of model S, one round
     --render             no runs: the tables and the plot from the results of the last bench
+    --publish            write into the repository even when the bench was not of everything; without it a smoke run, or one
+                         of chosen cases, tools or precisions, writes into target/peers
     --repeats N          rounds [default: 3]; all runs of a round alternate
     --cases S,M0,M       models and layers (M0: only block 0 of M is tapped) [default: all]
     --tools NAME,…       etymon, kronfluence, bergson, dattri [default: all]
@@ -20,8 +22,12 @@ cargo xtask bench peers [OPTIONS]    etymon beside kronfluence, bergson and datt
 
 /// The options.
 pub struct Options {
-    /// Few rows, one round, nothing written into the repository.
+    /// Few rows, one round.
     pub smoke: bool,
+    /// Whether a bench of a part is written into the repository.
+    pub publish: bool,
+    /// Whether all cases, tools and precisions are run, at their full size.
+    pub complete: bool,
     /// No runs.
     pub render: bool,
     /// Rounds.
@@ -51,6 +57,8 @@ impl Options {
         }
         let mut options = Self {
             smoke: false,
+            publish: false,
+            complete: false,
             render: false,
             repeats: 0,
             cases: Vec::new(),
@@ -63,6 +71,7 @@ impl Options {
             let mut value = || words.next().ok_or_else(|| wrong(word, "needs a value"));
             match word.as_str() {
                 "--smoke" => options.smoke = true,
+                "--publish" => options.publish = true,
                 "--render" => options.render = true,
                 "--repeats" => options.repeats = number(value()?)?,
                 "--cases" => options.cases = list(value()?, Case::named, "is no case: S, M0 or M")?,
@@ -78,6 +87,7 @@ impl Options {
     }
 
     fn defaults(&mut self) {
+        self.complete = !self.smoke && self.cases.is_empty() && self.tools.is_empty() && self.precisions.is_empty();
         if self.repeats == 0 {
             self.repeats = if self.smoke { 1 } else { 3 };
         }

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use super::cases::{Precision, Run, Task, Tool};
+use super::cases::{Run, Task};
 use super::measurement::Measurement;
 use super::options::Options;
 use super::{Folders, Result, process};
@@ -40,13 +40,7 @@ pub fn run(run: &Run, options: &Options, folders: &Folders) -> Result<Measuremen
     Ok(Measurement::new(run, finished.json(&script)?, finished.wall, finished.peak_kib))
 }
 
-/// Sequences per batch: the fastest of a sweep (BENCHMARKS.md says which were tried).
+/// Sequences per batch: 2048 positions on S and 1024 on M. BENCHMARKS.md says what a sweep found.
 fn batch(run: &Run) -> usize {
-    match (run.tool, run.case.shape.name, run.precision) {
-        (Tool::Kronfluence, "S", _) => 16,
-        (Tool::Kronfluence, _, Precision::Bf16) => 4,
-        (Tool::Kronfluence, _, _) => 4,
-        (_, "S", _) => 16,
-        _ => 4,
-    }
+    if run.case.shape.name == "S" { 16 } else { 4 }
 }

@@ -14,7 +14,7 @@ use super::{BenchError, Folders, Result, plot};
 const BEGIN: &str = "<!-- cargo xtask bench peers: begin -->";
 const END: &str = "<!-- cargo xtask bench peers: end -->";
 
-/// Writes `BENCHMARKS.md` and `docs/benchmarks.svg` (of a smoke run: copies in `target/peers`).
+/// Writes `BENCHMARKS.md` and `docs/benchmarks.svg`; of a bench that was not of everything, copies in `target/peers`.
 ///
 /// # Errors
 /// The document has no place for the tables; files.
@@ -23,7 +23,7 @@ pub fn write(options: &Options, folders: &Folders, results: &Results) -> Result<
     let read = fs::read_to_string(&source).map_err(|error| BenchError::io(&source, error))?;
     let document = between(&read, &body(results))
         .ok_or_else(|| BenchError::Markers { path: source.clone(), begin: BEGIN.to_owned() })?;
-    let folder = if options.smoke { &folders.work } else { &folders.root };
+    let folder = if results.complete || options.publish { &folders.root } else { &folders.work };
     let docs = folder.join("docs");
     fs::create_dir_all(&docs).map_err(|error| BenchError::io(&docs, error))?;
     save(&folder.join("BENCHMARKS.md"), &document)?;
@@ -57,9 +57,10 @@ fn body(results: &Results) -> String {
             continue;
         }
         let rows = results.runs.iter().find(|run| run.case == case.name).map_or(case.rows, |run| run.rows);
+        let rounds = rounds(results, case);
         let _ = writeln!(
             text,
-            "### {}\n\n{rows} rows of {} positions. {}\n",
+            "### {}\n\n{rounds}, {rows} rows of {} positions. {}\n",
             case.title,
             case.shape.length,
             settings(results, case)
@@ -77,6 +78,18 @@ fn body(results: &Results) -> String {
     text
 }
 
+/// How many runs a figure is the median of.
+fn rounds(results: &Results, case: &Case) -> String {
+    let mut counts: BTreeMap<_, usize> = BTreeMap::new();
+    for run in results.runs.iter().filter(|run| run.case == case.name) {
+        *counts.entry((&run.tool, &run.task, &run.precision)).or_default() += 1;
+    }
+    match counts.values().min() {
+        None | Some(1) => "One round".to_owned(),
+        Some(n) => format!("{n} rounds"),
+    }
+}
+
 fn versions(results: &Results) -> String {
     let all: BTreeMap<&str, &str> =
         results.runs.iter().flat_map(|run| &run.answer.versions).map(|(name, v)| (name.as_str(), v.as_str())).collect();
@@ -84,16 +97,18 @@ fn versions(results: &Results) -> String {
     format!("Packages: {}", all.join(", "))
 }
 
-/// The settings that the tools said, each once.
+/// The settings that the tools said, each once, with the tools and precisions that said them.
 fn settings(results: &Results, case: &Case) -> String {
-    let mut said = Vec::new();
-    for run in results.runs.iter().filter(|run| run.case == case.name && !run.answer.settings.is_empty()) {
-        let line = format!("{} {} {}: {}", run.tool, run.task, run.precision, run.answer.settings);
-        if !said.contains(&line) {
-            said.push(line);
+    let mut said: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for run in results.runs.iter().filter(|run| run.case == case.name && !run.answer.positions.is_empty()) {
+        let who = format!("{} {}", run.tool, run.precision);
+        let all = said.entry(&run.answer.settings).or_default();
+        if !all.contains(&who) {
+            all.push(who);
         }
     }
-    said.join("; ") + "."
+    let lines: Vec<String> = said.iter().map(|(what, who)| format!("{}: {what}", who.join(", "))).collect();
+    lines.join("; ") + "."
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ impl Notes {
             self.0.push(reason.to_owned());
             self.0.len() - 1
         });
-        format!("– ({})", i + 1)
+        format!("({})", i + 1)
     }
 
     /// The list of them.
@@ -66,10 +66,12 @@ impl Notes {
 
     fn cell(&mut self, row: &Row<'_>, phase: &str, value: Option<f64>, digits: usize) -> String {
         let reason = row.runs.iter().find_map(|run| run.answer.missing.get(phase));
-        match (value, reason) {
-            (Some(value), _) => number(value, digits),
-            (None, Some(reason)) => self.mark(reason),
-            (None, None) => "–".to_owned(),
+        let note = row.runs.iter().find_map(|run| run.answer.notes.get(phase));
+        match (value, note, reason) {
+            (Some(value), Some(note), _) => format!("{} {}", number(value, digits), self.mark(note)),
+            (Some(value), None, _) => number(value, digits),
+            (None, _, Some(reason)) => format!("– {}", self.mark(reason)),
+            (None, _, None) => "–".to_owned(),
         }
     }
 }
