@@ -5,8 +5,8 @@
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 use etymon_tensor::{
-    Accumulate, Activation, Attention, Backend, Cpu, CrossEntropy, Folds, Label, Matrix, RotaryStyle, Segment, Shape,
-    Transpose,
+    Accumulate, Activation, Attention, Backend, Cpu, CrossEntropy, Folds, Label, Matrix, Precision, RotaryStyle,
+    Segment, Shape, Transpose,
 };
 use std::hint::black_box;
 use std::time::Instant;
@@ -72,6 +72,12 @@ fn products() {
         let giga = 2e-9 * (m * k * n) as f64;
         let (a, b) = (matrix(m, k), matrix(k, n));
         let mut out = B.zeros(Shape::new(m, n));
+        for precision in [Precision::Bf16, Precision::Bf16x3] {
+            let backend = Cpu::with_precision(precision);
+            report(&format!("matmul_into {} {m}x{k}x{n}", precision.name()), giga, "GFLOP/s", || {
+                backend.matmul_into(1.0, &a, Transpose::No, &b, Transpose::No, Accumulate::Replace, &mut out).unwrap();
+            });
+        }
         report(&format!("matmul_into {m}x{k}x{n}"), giga, "GFLOP/s", || {
             B.matmul_into(1.0, &a, Transpose::No, &b, Transpose::No, Accumulate::Replace, &mut out).unwrap();
         });
