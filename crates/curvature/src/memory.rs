@@ -4,8 +4,9 @@ use etymon_model::LayerSpec;
 
 use crate::RotationOrder;
 
-/// Square f64 matrices of the widest layer's size that a decomposition holds: the matrix, its eigenvectors, workspace.
-const WORKSPACE: u64 = 3;
+/// Square f64 matrices of the widest layer that a decomposition holds: the matrix, its reduction, its eigenvectors, and two of
+/// the divide-and-conquer step.
+const WORKSPACE: u64 = 5;
 /// Elements of a page of memory, in f64.
 const PAGE: u64 = 512;
 

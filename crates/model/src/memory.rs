@@ -22,9 +22,14 @@ impl<B: Backend> Model<B> {
     }
 
     /// Bytes of the parameters, and of the packed weights that products keep in both orientations at
-    /// `packed_bytes` each (0: none are kept).
+    /// `packed_bytes` each (0: none are kept, one at a time is packed).
     pub fn weight_bytes(&self, packed_bytes: usize) -> u64 {
-        F32 * self.n_params() as u64 + 2 * packed_bytes as u64 * self.n_product_weights()
+        let largest = self.specs().iter().map(|s| s.shape).filter(|s| s.rows > 1).map(|s| s.len()).max().unwrap_or(0);
+        let packed = match packed_bytes {
+            0 => F32 * largest as u64,
+            bytes => 2 * bytes as u64 * self.n_product_weights(),
+        };
+        F32 * self.n_params() as u64 + packed
     }
 
     /// Bytes at the peak of loading from files: the mapped files, the parameters, and copies of the largest.
