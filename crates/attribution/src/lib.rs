@@ -8,6 +8,7 @@
 mod behind;
 mod error;
 mod low_rank;
+mod memory;
 mod pass;
 mod queries;
 mod score;
@@ -18,6 +19,7 @@ mod top;
 pub use behind::behind;
 pub use error::{AttributionError, Result};
 pub use low_rank::{LowRank, truncated_svd};
+pub use memory::{query_flops, query_row_bytes, score_flops, self_influence_bytes};
 pub use queries::{LayerQueries, Queries, QueryValue, Rank};
 pub use score::{Parts, score, score_batch};
 pub use self_influence::self_influence;

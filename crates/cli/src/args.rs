@@ -7,6 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use etymon_curvature::Damping;
 use etymon_tensor::Precision;
 
+use crate::machine::Bytes;
+
 /// Traces what a model does back to the data it was trained on.
 #[derive(Debug, Parser)]
 #[command(name = "etymon", version, max_term_width = 110, after_help = AFTER_HELP)]
@@ -23,6 +25,7 @@ const AFTER_HELP: &str = "\
 Examples:
   etymon quickstart                                          the whole job on the shipped text, in minutes
   etymon fit   --model M --data train.jsonl --out F          curvature of a model on its training data
+  etymon plan fit --model M --data train.jsonl --out F       memory, disk and time of a command before it runs
   etymon score --model M --factors F --data train.jsonl --queries q.jsonl --out S --per-token
   etymon top S -k 10                                         ranked training texts
   etymon report S -o report.html                             the page to read them in";
@@ -64,6 +67,8 @@ pub enum Command {
     Fit(FitArgs),
     /// Score training examples on queries
     Score(ScoreArgs),
+    /// Tell memory, disk, operations and time of `fit` or `score`, without running it
+    Plan(PlanArgs),
     /// Print the ranked training texts of a score table
     Top(TopArgs),
     /// Write the report of a score table: one HTML file
@@ -131,9 +136,13 @@ pub enum OnBadRow {
 /// How a pass is computed.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct PassArgs {
-    /// Tokens (or feature rows) per forward pass; results do not depend on it
-    #[arg(long, value_name = "N", default_value_t = 2048, value_parser = positive())]
-    pub batch_rows: usize,
+    /// Tokens (or feature rows) per forward pass; results do not depend on it [default: 1024, or fewer when memory is short]
+    #[arg(long, value_name = "N", value_parser = positive())]
+    pub batch_rows: Option<usize>,
+    /// Most memory to use, such as 8GiB or 500MB; what would need more is refused before any work [default: 80 % of what is
+    /// free]
+    #[arg(long, value_name = "SIZE")]
+    pub memory_limit: Option<Bytes>,
     /// Numbers in which operands enter products. auto: bf16x3 (sums of two bf16, nearly f32) where the processor has AMX,
     /// else f32. bf16: fastest; relative errors around 1e-3
     #[arg(long, value_enum, default_value_t = Dtype::Auto)]
@@ -294,6 +303,28 @@ pub struct ScoreArgs {
     pub filter: Option<String>,
     #[command(flatten)]
     pub pass: PassArgs,
+}
+
+/// `etymon plan`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  etymon plan fit --model M --data train.jsonl --out F
+  etymon plan score --model M --factors F --data train.jsonl --queries q.jsonl --out S --rank 32 --memory-limit 8GiB
+Nothing is written; times come from one batch and a few products on this machine.")]
+pub struct PlanArgs {
+    /// The command.
+    #[command(subcommand)]
+    pub command: Planned,
+}
+
+/// Commands that can be planned.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Planned {
+    /// The arguments of `etymon fit`
+    Fit(Box<FitArgs>),
+    /// The arguments of `etymon score`
+    Score(Box<ScoreArgs>),
 }
 
 /// Attribution methods.

@@ -8,6 +8,8 @@ use etymon_store::StoreError;
 use etymon_train::TrainError;
 use etymon_viewer::ViewerError;
 
+use crate::machine::Bytes;
+
 /// What a command can fail with.
 #[derive(Debug, thiserror::Error)]
 pub enum CliError {
@@ -35,10 +37,8 @@ pub enum CliError {
     QueryTooLong { id: String, tokens: usize, context: usize },
     #[error("the factors in {folder} were fitted on another model: {file} differs")]
     OtherModel { folder: String, file: String },
-    #[error("the prepared queries need {needed_gib:.1} GiB, {free_gib:.1} GiB of memory are free")]
-    QueryMemory { needed_gib: f64, free_gib: f64 },
-    #[error("the factors need {needed_gib:.1} GiB while they are fitted, {free_gib:.1} GiB of memory are free")]
-    FitMemory { needed_gib: f64, free_gib: f64 },
+    #[error("this needs {needed} of memory even in the smallest batches, {allowed} are allowed")]
+    Memory { needed: Bytes, allowed: Bytes },
     #[error("example `{id}`: {source}")]
     Example { id: String, source: ModelError },
     #[error("query id `{id}` is empty or the name of a column of the tables")]
@@ -60,8 +60,10 @@ impl CliError {
             Self::NoTokenizer => "give the tokenizer with --tokenizer FILE, or data with input_ids",
             Self::QueryTooLong { .. } => "shorten the prompt: a query is never cut",
             Self::OtherModel { .. } => "fit the factors again with this model",
-            Self::QueryMemory { .. } => "--rank 32 keeps queries in low rank; or score fewer queries at a time",
-            Self::FitMemory { .. } | Self::LayerTooWide { .. } => "choose fewer or narrower layers with --layers",
+            Self::Memory { .. } => {
+                "tap fewer layers with --layers, keep queries in low rank with --rank 32, or raise --memory-limit"
+            }
+            Self::LayerTooWide { .. } => "choose fewer or narrower layers with --layers",
             Self::QueryId { .. } => "give the query another id",
             other => {
                 return other.data().map_or_else(|| other.model().and_then(model_help), data_help).map(str::to_owned);

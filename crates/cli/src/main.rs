@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod error;
+mod estimate;
 mod machine;
 mod open;
 mod progress;
@@ -38,6 +39,7 @@ fn run(cli: &Cli, context: Context) -> Result<Outcome> {
         Command::Train(args) => commands::train::run(args, context),
         Command::Fit(args) => commands::fit::run(args, context),
         Command::Score(args) => commands::score::run(args, context),
+        Command::Plan(args) => commands::plan::run(args, context),
         Command::Top(args) => commands::top::run(args, context),
         Command::Report(args) => commands::report::run(args, context),
         Command::Doctor(args) => commands::doctor::run(args, context),

@@ -113,16 +113,18 @@ fn check(model: &Model<Work>, example: &Example) -> Result<()> {
 /// Reads and checks every row once before long work: what the model or the reader refuses is found now.
 pub fn count_examples(model: &Model<Work>, corpus: &Corpus, most: Option<u64>) -> Result<Counted> {
     let mut examples = corpus.examples();
-    let (mut n, mut tokens) = (0u64, 0u64);
+    let (mut n, mut tokens, mut rows, mut longest) = (0u64, 0u64, 0u64, 0u64);
     for example in examples.by_ref().take(most.map_or(usize::MAX, |m| m as usize)) {
         let example = example?;
         check(model, &example)?;
         tokens += example.n_tokens() as u64;
+        rows += example.n_rows() as u64;
+        longest = longest.max(example.n_rows() as u64);
         n += 1;
     }
     let counts = examples.counts();
     let (skipped, truncated, reasons) = (counts.skipped, counts.truncated, counts.reasons.clone());
-    Ok(Counted { examples: n, tokens, skipped, truncated, reasons })
+    Ok(Counted { examples: n, tokens, rows, longest, skipped, truncated, reasons })
 }
 
 /// The manifest's settings of a command that reads training data: its `own`, and those of the reading.
@@ -145,6 +147,10 @@ pub struct Counted {
     pub examples: u64,
     /// Their tokens.
     pub tokens: u64,
+    /// Their rows: tokens that are inputs, or rows of features.
+    pub rows: u64,
+    /// Rows of the longest.
+    pub longest: u64,
     /// Bad rows left out.
     pub skipped: u64,
     /// Sequences cut.

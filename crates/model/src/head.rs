@@ -8,7 +8,7 @@ use crate::params::Params;
 use crate::tap::{Consumer, LossRows, Rows};
 
 /// Most logits that are held at once.
-const CHUNK_LOGITS: usize = 16 << 20;
+pub(crate) const CHUNK_LOGITS: usize = 16 << 20;
 
 /// The labels of the rows that the head sees.
 pub(crate) struct HeadBatch<'a> {

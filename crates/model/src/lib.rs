@@ -12,6 +12,7 @@ mod folder;
 pub mod gguf;
 mod head;
 mod layers;
+mod memory;
 mod mlp;
 mod model;
 mod objective;

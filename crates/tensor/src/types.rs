@@ -81,6 +81,11 @@ impl Precision {
         if crate::cpu::has_matrix_units() { Self::Bf16x3 } else { Self::F32 }
     }
 
+    /// Bytes of each number of a constant weight that products keep packed, per orientation; 0 where none are kept.
+    pub fn kept_panel_bytes(self) -> usize {
+        crate::cpu::kept_panel_bytes(self)
+    }
+
     /// The word of the command line and of manifests.
     pub const fn name(self) -> &'static str {
         match self {

@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 
 use etymon_curvature::{FitOptions, FitSummary, Labels, fit};
 use etymon_data::BatchLimits;
-use etymon_model::LayerSpec;
+use etymon_model::{LayerSpec, Model};
 use etymon_store::{Opened as Folder, Overwrite, RunFolder, RunSpec, require_space};
 use serde_json::{Value, json};
 
+use super::plan::Planned;
 use super::{CommandResult, Context, Outcome};
 use crate::args::{FitArgs, FitMethod, LabelSource};
 use crate::error::{CliError, Result};
-use crate::machine::lack_of_memory;
+use crate::estimate::{Load, Phase, batch_rows, peak};
 use crate::open::{
-    count_examples, data_fingerprints, model_fingerprints, open_corpus, open_model, tokenizer_fingerprint, with_reading,
+    Counted, Work, count_examples, data_fingerprints, model_fingerprints, open_corpus, open_model,
+    tokenizer_fingerprint, with_reading,
 };
 use crate::progress::FitBars;
 
@@ -28,8 +30,8 @@ pub fn run(args: &FitArgs, context: Context) -> CommandResult {
     let layers = opened.model.layers();
     check_widths(layers)?;
     let corpus = open_corpus(&opened, &args.data)?;
-    check_memory(layers)?;
     let counted = count_examples(&opened.model, &corpus, args.data.max_rows)?;
+    let rows = pick_rows(args, &opened.model, &counted)?;
     context.reporter.say(format!(
         "fit {}: {} layers of {}, {}",
         method_name(args.method),
@@ -71,7 +73,7 @@ pub fn run(args: &FitArgs, context: Context) -> CommandResult {
         correction: args.method == FitMethod::Ekfac,
         max_examples: args.data.max_rows,
         shard_examples: SHARD,
-        limits: BatchLimits { max_rows: args.pass.batch_rows, max_examples: usize::MAX },
+        limits: BatchLimits { max_rows: rows, max_examples: usize::MAX },
     };
     let mut bars = FitBars::new(context.reporter, counted.examples, layers.len() as u64);
     let summary = fit(&opened.model, &corpus, &options, folder.path(), &mut bars)?;
@@ -80,6 +82,26 @@ pub fn run(args: &FitArgs, context: Context) -> CommandResult {
     let folder = folder.complete(summary.timings.clone())?;
     context.reporter.say(format!("factors in {}", folder.path().display()));
     Ok(Outcome::Done(result(&folder, Some(&summary))))
+}
+
+/// Rows per batch; refuses a fit for which memory does not suffice.
+fn pick_rows(args: &FitArgs, model: &Model<Work>, counted: &Counted) -> Result<usize> {
+    batch_rows(&args.pass, counted.longest, |rows| peak(&phases(args, model, counted, rows)))
+}
+
+fn phases(args: &FitArgs, model: &Model<Work>, counted: &Counted, batch_rows: usize) -> Vec<Phase> {
+    Load { model, counted, pass: &args.pass, batch_rows }.fit(args.method == FitMethod::Ekfac, SHARD)
+}
+
+/// Opens what a fit would read, and counts what it would need.
+pub fn plan(args: &FitArgs) -> Result<Planned> {
+    let opened = open_model(&args.model, args.pass.dtype.precision())?;
+    check_widths(opened.model.layers())?;
+    let corpus = open_corpus(&opened, &args.data)?;
+    let counted = count_examples(&opened.model, &corpus, args.data.max_rows)?;
+    let rows = pick_rows(args, &opened.model, &counted)?;
+    let phases = phases(args, &opened.model, &counted, rows);
+    Ok(Planned { opened, corpus, batch_rows: rows, phases })
 }
 
 /// Everything that determines the factors.
@@ -111,15 +133,6 @@ fn n_covariance(layers: &[LayerSpec]) -> u64 {
 fn disk_bytes(layers: &[LayerSpec]) -> u64 {
     let lambda: u64 = layers.iter().map(|l| (l.d_out * l.d_in) as u64).sum();
     4 * (n_covariance(layers) + lambda) + 8 * n_covariance(layers).max(lambda)
-}
-
-/// Refuses layers whose sums do not fit into memory: f32 on the backend, f64 of the shard and of the whole.
-fn check_memory(layers: &[LayerSpec]) -> Result<()> {
-    let needed = 20.0 * n_covariance(layers) as f64;
-    match lack_of_memory(needed, 0.9) {
-        Some((needed_gib, free_gib)) => Err(CliError::FitMemory { needed_gib, free_gib }),
-        None => Ok(()),
-    }
 }
 
 fn check_widths(layers: &[LayerSpec]) -> Result<()> {

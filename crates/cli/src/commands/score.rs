@@ -10,10 +10,11 @@ use etymon_model::{Measurement, Model, ModelConfig, ModelError, Task};
 use etymon_store::{Opened as Folder, Overwrite, RunFolder, RunSpec, require_space};
 use serde_json::{Value, json};
 
+use super::plan::Planned;
 use super::{CommandResult, Context, Outcome};
 use crate::args::{MeasurementArg, PerToken, ScoreArgs, ScoreMethod};
 use crate::error::{CliError, Result};
-use crate::machine::lack_of_memory;
+use crate::estimate::{Load, Phase, Scoring, batch_rows, peak};
 use crate::open::{
     Counted, Opened, Work, count_examples, data_fingerprints, model_fingerprints, open_corpus, open_model,
     read_queries, require_same_model, tokenizer_fingerprint, with_reading,
@@ -29,10 +30,8 @@ pub fn run(args: &ScoreArgs, context: Context) -> CommandResult {
     let corpus = open_corpus(&opened, &args.data)?;
     let queries = if args.self_influence { Vec::new() } else { open_queries(args, &opened)? };
     let filter = args.filter.as_deref().map(parse_filter).transpose()?;
-    if !args.self_influence {
-        check_memory(&opened.model, queries.len(), rank(args))?;
-    }
     let counted = count_examples(&opened.model, &corpus, args.data.max_rows)?;
+    let (batch_rows, _) = estimate(args, &opened.model, &counted, &queries)?;
     require_space(&args.out.out, disk_bytes(args, &opened.model, &counted, queries.len().max(1)))?;
     context.reporter.say(format!("score {}: {}", args.method.name(), counted.describe()));
     let mut run = match open_folder(args, &opened.model, &corpus)? {
@@ -42,7 +41,8 @@ pub fn run(args: &ScoreArgs, context: Context) -> CommandResult {
         }
         Folder::Created(run) | Folder::Resumed(run) => run,
     };
-    let mut job = Job { args, context, opened: &opened, corpus: &corpus, counted: &counted, clock: Clock::start() };
+    let clock = Clock::start();
+    let mut job = Job { args, context, opened: &opened, corpus: &corpus, counted: &counted, batch_rows, clock };
     let preconditioner = match (&factors, args.method) {
         (Some(factors), ScoreMethod::Ekfac) => {
             Preconditioner::Kronecker { factors, spectrum: Spectrum::Corrected, damping: args.damping }
@@ -76,6 +76,7 @@ struct Job<'a> {
     opened: &'a Opened,
     corpus: &'a Corpus,
     counted: &'a Counted,
+    batch_rows: usize,
     clock: Clock,
 }
 
@@ -212,7 +213,7 @@ impl Job<'_> {
     }
 
     fn limits(&self) -> BatchLimits {
-        BatchLimits { max_rows: self.args.pass.batch_rows, max_examples: usize::MAX }
+        BatchLimits { max_rows: self.batch_rows, max_examples: usize::MAX }
     }
 }
 
@@ -333,13 +334,44 @@ fn parse_filter(text: &str) -> Result<usize> {
     })
 }
 
-/// Refuses full-rank queries that would not fit into memory.
-fn check_memory(model: &Model<Work>, n_queries: usize, rank: Rank) -> Result<()> {
-    let needed = 4.0 * Queries::<Work>::n_numbers(model.layers(), n_queries, rank) as f64;
-    match lack_of_memory(needed, 0.8) {
-        Some((needed_gib, free_gib)) => Err(CliError::QueryMemory { needed_gib, free_gib }),
-        None => Ok(()),
+/// What is scored, for the estimate.
+fn scoring(args: &ScoreArgs, model: &Model<Work>, counted: &Counted, queries: &[Example]) -> Scoring {
+    Scoring {
+        queries: queries.len() as u64,
+        query_rows: queries.iter().map(|q| q.n_rows() as u64).sum(),
+        rank: rank(args),
+        self_influence: args.self_influence,
+        factors: args.method != ScoreMethod::GradDot,
+        layers: args.per_layer,
+        tokens: args.per_token == Some(PerToken::All),
+        disk: disk_bytes(args, model, counted, queries.len().max(1)),
     }
+}
+
+/// Rows per batch, and what a score needs with them; refuses one for which memory does not suffice.
+fn estimate(
+    args: &ScoreArgs,
+    model: &Model<Work>,
+    counted: &Counted,
+    queries: &[Example],
+) -> Result<(usize, Vec<Phase>)> {
+    let task = scoring(args, model, counted, queries);
+    let phases = |batch_rows| Load { model, counted, pass: &args.pass, batch_rows }.score(&task);
+    let longest = queries.iter().map(|q| q.n_rows() as u64).fold(counted.longest, u64::max);
+    let rows = batch_rows(&args.pass, longest, |rows| peak(&phases(rows)))?;
+    Ok((rows, phases(rows)))
+}
+
+/// Opens what a score would read, and counts what it would need.
+pub fn plan(args: &ScoreArgs) -> Result<Planned> {
+    let mut opened = open_model(&args.model, args.pass.dtype.precision())?;
+    open_factors(args, &mut opened.model)?;
+    let corpus = open_corpus(&opened, &args.data)?;
+    let queries = if args.self_influence { Vec::new() } else { open_queries(args, &opened)? };
+    args.filter.as_deref().map(parse_filter).transpose()?;
+    let counted = count_examples(&opened.model, &corpus, args.data.max_rows)?;
+    let (batch_rows, phases) = estimate(args, &opened.model, &counted, &queries)?;
+    Ok(Planned { opened, corpus, batch_rows, phases })
 }
 
 fn result(run: &RunFolder) -> Value {

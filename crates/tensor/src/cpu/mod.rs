@@ -20,7 +20,7 @@ mod rotary;
 mod scalar;
 
 pub use matrix::Matrix;
-pub(crate) use product::has_matrix_units;
+pub(crate) use product::{has_matrix_units, kept_panel_bytes};
 pub use scalar::Scalar;
 
 use crate::{

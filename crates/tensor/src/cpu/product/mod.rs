@@ -54,6 +54,15 @@ impl Threads {
     }
 }
 
+/// Bytes of each number of a constant weight that products keep packed; 0 where none are kept.
+pub(crate) fn kept_panel_bytes(precision: Precision) -> usize {
+    match (Unit::of::<f32>(precision).keeps_weights(), precision) {
+        (false, _) => 0,
+        (true, Precision::Bf16) => 2,
+        (true, _) => 4,
+    }
+}
+
 /// Whether this machine multiplies bf16x3 on matrix units.
 pub(crate) fn has_matrix_units() -> bool {
     Unit::of::<f32>(Precision::Bf16x3) == Unit::AmxBf16x3
