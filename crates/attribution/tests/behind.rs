@@ -26,8 +26,8 @@ fn give(sink: &mut dyn ScoreSink, i: u64) -> Result<()> {
     sink.block(&ScoreBlock {
         examples: &examples,
         scores: &[x, x + 0.5],
-        layers: Some(layers.as_slice()).filter(|_| i % 2 == 0),
-        tokens: Some(tokens.as_slice()).filter(|_| i % 3 == 0),
+        layers: Some(layers.as_slice()).filter(|_| i.is_multiple_of(2)),
+        tokens: Some(tokens.as_slice()).filter(|_| i.is_multiple_of(3)),
     })
 }
 

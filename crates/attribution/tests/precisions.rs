@@ -1,5 +1,5 @@
 //! Scores at reduced precision of products, against f32, on the trained language model of the references.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod common;
 

@@ -69,7 +69,7 @@ impl<'a, B: Folds> CorrectionTap<'a, B> {
 
     /// The sums.
     pub fn finish(self) -> Corrections {
-        let layers = self.sums.into_iter().map(|x| self.backend.into_values(x)).collect();
+        let layers = self.sums.into_iter().map(|x| self.backend.take_values(x)).collect();
         Corrections { layers, examples: self.examples }
     }
 }

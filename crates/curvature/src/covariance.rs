@@ -94,8 +94,8 @@ impl<'a, B: Folds> CovarianceTap<'a, B> {
     pub fn finish(mut self) -> Covariances {
         let backend = self.backend;
         let layer = |(i, (s, rows))| LayerCovariance {
-            a: self.a.remove(&i).map(|a| backend.into_values(a)).unwrap_or_default(),
-            s: backend.into_values(s),
+            a: self.a.remove(&i).map(|a| backend.take_values(a)).unwrap_or_default(),
+            s: backend.take_values(s),
             rows,
         };
         Covariances {

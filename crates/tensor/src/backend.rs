@@ -216,7 +216,7 @@ pub trait Folds: Backend {
     /// Sums that start from `values`, row major.
     fn sums(&self, shape: Shape, values: Vec<f64>) -> Result<Self::Sums>;
     /// The sums, row major.
-    fn into_values(&self, sums: Self::Sums) -> Vec<f64>;
+    fn take_values(&self, sums: Self::Sums) -> Vec<f64>;
     /// acc `[d, d]` += xᵀ x for x `[T, d]`: a symmetric rank-T update of which the lower triangle alone is formed. What
     /// lies above is left alone: memory that is never touched need not exist.
     fn syrk_accumulate(&self, x: &Self::Tensor, acc: &mut Self::Sums) -> Result<()>;

@@ -132,7 +132,7 @@ fn eigen_seconds(backend: &Work, numbers: &[f32]) -> Result<f64> {
     let x = backend.upload(Shape::new(d, d), &numbers[..d * d])?;
     let mut sums = backend.sums(Shape::new(d, d), vec![0.0; d * d])?;
     backend.syrk_accumulate(&x, &mut sums)?;
-    let s = backend.into_values(sums);
+    let s = backend.take_values(sums);
     let spec = LayerSpec { name: "calibration".to_owned(), d_in: 1, d_out: d, bias: false, input: LayerId(0) };
     let layer = LayerCovariance { a: vec![1.0], s, rows: 1 };
     let sums = Covariances { layers: vec![layer], examples: 1 };

@@ -58,7 +58,7 @@ impl<'a, T: Scalar> Operands<'a, T> {
         if window.is_some() && !causal {
             return config("a window needs causal attention");
         }
-        if !(self.spec.scale > 0.0) {
+        if self.spec.scale.is_nan() || self.spec.scale <= 0.0 {
             return config("the scale must be positive");
         }
         if window == Some(0) {

@@ -305,7 +305,7 @@ impl<T: Scalar> Folds for Cpu<T> {
         Ok(Matrix::from_vec(shape, values))
     }
 
-    fn into_values(&self, sums: Matrix<f64>) -> Vec<f64> {
+    fn take_values(&self, sums: Matrix<f64>) -> Vec<f64> {
         sums.into_vec()
     }
 

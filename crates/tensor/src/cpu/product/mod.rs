@@ -141,7 +141,8 @@ pub(crate) fn block_of_run<T: Scalar>(
     out: &ViewMut<'_, T>,
 ) {
     assert!(rows.end <= left.majors && cols.end <= right.majors, "a block lies outside of a product");
-    assert!(rows.start % unit::PANEL == 0 && cols.start % unit::PANEL == 0, "a block starts inside of a panel");
+    let at_panel = |start: usize| start.is_multiple_of(unit::PANEL);
+    assert!(at_panel(rows.start) && at_panel(cols.start), "a block starts inside of a panel");
     assert!(mode != Mode::AddWide, "blocks of runs are of the operands' own numbers");
     assert!(rows.len() == out.rows && cols.len() == out.cols, "a block does not fit its output");
     assert!(left.unit == right.unit && left.side == Side::Left && right.side == Side::Right);
