@@ -191,7 +191,7 @@ impl<B: Folds> Pass<'_, B> {
         let done = total.examples();
         self.observer.begin(phase, done);
         let left = self.options.max_examples.unwrap_or(u64::MAX).saturating_sub(done);
-        let stream = self.corpus.examples_from(ExampleIndex(done)).take(saturated(left));
+        let stream = self.corpus.examples_from(ExampleIndex(done)).on_this_thread().take(saturated(left));
         let size = WindowSize::Examples(saturated(self.options.shard_examples));
         let windows = Windows::new(stream, size, self.options.limits);
         std::thread::scope(|scope| {

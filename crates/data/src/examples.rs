@@ -12,7 +12,7 @@ use crate::rows::{RawRow, RowPlace, Rows};
 use crate::schema::{Context, Draft, Trouble, draft};
 use crate::{BadRows, Content, Corpus, DataError, Example, ExampleIndex, Packing, Place, Result, RowProblem};
 
-/// Rows that are parsed and tokenized at a time, in parallel where the caller is a thread of the pool.
+/// Rows that are parsed and tokenized at a time.
 const CHUNK: usize = 256;
 
 /// Bad rows of which the reason is kept.
@@ -44,7 +44,17 @@ pub struct Examples {
     packer: Option<Packer>,
     n_features: Option<usize>,
     counts: Counts,
+    parsing: Parsing,
     done: bool,
+}
+
+/// Where rows are parsed and tokenized.
+#[derive(Copy, Clone)]
+enum Parsing {
+    /// In parallel on the thread pool.
+    Pool,
+    /// On the thread that asks for examples.
+    Here,
 }
 
 impl Iterator for Examples {
@@ -79,8 +89,17 @@ impl Examples {
             packer,
             n_features: None,
             counts: Counts::default(),
+            parsing: Parsing::Pool,
             done: false,
         }
+    }
+
+    /// The same stream, parsed and tokenized on the thread that asks for examples alone, not in parallel on the thread
+    /// pool: for a stream that is read beside a computation. A computation that waits for it may then itself run on the
+    /// pool.
+    #[must_use]
+    pub fn on_this_thread(self) -> Self {
+        Self { parsing: Parsing::Here, ..self }
     }
 
     /// What was read so far.
@@ -121,11 +140,9 @@ impl Examples {
     fn parse(&self, chunk: Vec<(RowPlace, RawRow)>) -> Vec<(RowPlace, std::result::Result<Draft, Trouble>)> {
         let context = Context { encoder: self.corpus.encoder.as_ref(), options: &self.corpus.options };
         let parse = |(place, raw)| (place, draft(raw, &context));
-        // A reader on a thread of its own leaves the pool to the computation, and must not wait for it.
-        if rayon::current_thread_index().is_some() {
-            chunk.into_par_iter().map(parse).collect()
-        } else {
-            chunk.into_iter().map(parse).collect()
+        match self.parsing {
+            Parsing::Pool => chunk.into_par_iter().map(parse).collect(),
+            Parsing::Here => chunk.into_iter().map(parse).collect(),
         }
     }
 

@@ -218,7 +218,9 @@ proptest! {
         let all: Vec<Example> = corpus.read_all().unwrap();
         let skipped: Vec<Example> = all.into_iter().skip(first as usize).collect();
         let started: Vec<Example> = corpus.examples_from(ExampleIndex(first)).collect::<Result<_, _>>().unwrap();
-        prop_assert_eq!(started, skipped);
+        prop_assert_eq!(&started, &skipped);
+        let here = corpus.examples_from(ExampleIndex(first)).on_this_thread();
+        prop_assert_eq!(here.collect::<Result<Vec<_>, _>>().unwrap(), skipped);
     }
 
     #[test]

@@ -189,7 +189,7 @@ impl Job<'_> {
         let most = self.args.data.max_rows.unwrap_or(u64::MAX);
         match candidates {
             None => {
-                let stream = self.corpus.examples_from(ExampleIndex(first));
+                let stream = self.corpus.examples_from(ExampleIndex(first)).on_this_thread();
                 Box::new(stream.take(usize::try_from(most.saturating_sub(first)).unwrap_or(usize::MAX)))
             }
             Some(all) => {
@@ -199,7 +199,8 @@ impl Job<'_> {
                     Ok(example) => wanted.binary_search(&example.index).is_ok(),
                     Err(_) => true,
                 };
-                Box::new(self.corpus.examples_from(start).filter(keep))
+                // After the last candidate, nothing more is read.
+                Box::new(self.corpus.examples_from(start).on_this_thread().filter(keep).take(wanted.len()))
             }
         }
     }
