@@ -21,6 +21,14 @@ pub(crate) fn length(op: &'static str, shape: Shape, got: usize, expected: usize
     if got == expected { Ok(()) } else { Err(TensorError::Length { op, shape, got }) }
 }
 
+/// The number of queries of which `rows` rows are factors of rank `rank`.
+pub(crate) fn queries(op: &'static str, rows: usize, rank: usize) -> Result<usize> {
+    if rank == 0 || !rows.is_multiple_of(rank) {
+        return Err(TensorError::Config { op, what: "rows of u are not a multiple of the rank" });
+    }
+    Ok(rows / rank)
+}
+
 pub(crate) fn index(op: &'static str, what: &'static str, index: usize, limit: usize) -> Result<()> {
     if index < limit { Ok(()) } else { Err(TensorError::Index { op, what, index, limit }) }
 }

@@ -10,7 +10,7 @@ use super::parallel::{Shared, for_each_with};
 use super::product::{Blocks, Mode, Panels, Side, Threads, View, ViewMut, add_dots, add_products, product};
 use super::reduce::{add_partials, row_dots};
 use super::scalar::Scalar;
-use crate::{Contraction, Precision, Result, Segment, Shape, TensorError, Transpose};
+use crate::{Contraction, Precision, Result, Segment, Shape, Transpose};
 
 /// Rows and columns of the blocks.
 const BLOCK_ROWS: usize = 16;
@@ -54,23 +54,20 @@ pub(crate) fn low_rank_example_dots<T: Scalar>(
     let shape = examples.shape();
     check::shape(OP, "u", u.shape(), Shape::new(u.rows(), shape.rows))?;
     check::shape(OP, "v", v.shape(), Shape::new(u.rows(), shape.cols))?;
-    if rank == 0 || !u.rows().is_multiple_of(rank) {
-        return Err(TensorError::Config { op: OP, what: "rows of u are not a multiple of the rank" });
-    }
-    match Contraction::low_rank(shape, examples.tokens(), segments.len(), u.rows() / rank, rank) {
+    let count = check::queries(OP, u.rows(), rank)?;
+    match Contraction::low_rank(shape, examples.tokens(), segments.len(), count, rank) {
         Contraction::Rows => {
             let tokens = low_rank_token_dots(precision, dout, input, u, v, rank)?;
             super::folds::segment_sums(&tokens, segments)
         }
         Contraction::Formed => {
-            let per_query: Vec<Segment> =
-                (0..u.rows() / rank).map(|q| Segment { start: q * rank, len: rank }).collect();
+            let per_query: Vec<Segment> = (0..count).map(|q| Segment { start: q * rank, len: rank }).collect();
             let (u, v) = (View::of(u, Transpose::Yes), View::of(v, Transpose::No));
             let factors = Packed {
                 dout: Panels::pack_segments(precision, Threads::Pool, u, Side::Left, &per_query),
                 input: Panels::pack_segments(precision, Threads::Pool, v, Side::Right, &per_query),
             };
-            Ok(dots_by_forming(&examples, &Queries::Factors { factors, count: per_query.len() }))
+            Ok(dots_by_forming(&examples, &Queries::Factors { factors, count }))
         }
     }
 }

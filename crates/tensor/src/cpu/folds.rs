@@ -6,7 +6,7 @@ use super::parallel::{Kernel, build, for_blocks};
 use super::product::{View, product, syrk};
 use super::reduce::row_dots;
 use super::scalar::Scalar;
-use crate::{Precision, Result, Segment, Shape, TensorError, Transpose};
+use crate::{Precision, Result, Segment, Shape, Transpose};
 
 pub(crate) fn syrk_accumulate<T: Scalar>(precision: Precision, x: &Matrix<T>, acc: &mut Matrix<f64>) -> Result<()> {
     check::shape("syrk_accumulate", "acc", acc.shape(), Shape::new(x.cols(), x.cols()))?;
@@ -84,12 +84,10 @@ pub(crate) fn low_rank_token_dots<T: Scalar>(
     check::shape(OP, "input", input.shape(), Shape::new(dout.rows(), input.cols()))?;
     check::shape(OP, "u", u.shape(), Shape::new(u.rows(), dout.cols()))?;
     check::shape(OP, "v", v.shape(), Shape::new(u.rows(), input.cols()))?;
-    if rank == 0 || !u.rows().is_multiple_of(rank) {
-        return Err(TensorError::Config { op: OP, what: "rows of u are not a multiple of the rank" });
-    }
+    let count = check::queries(OP, u.rows(), rank)?;
     let left = product(precision, View::of(dout, Transpose::No), View::of(u, Transpose::Yes));
     let right = product(precision, View::of(input, Transpose::No), View::of(v, Transpose::Yes));
-    let shape = Shape::new(dout.rows(), u.rows() / rank);
+    let shape = Shape::new(dout.rows(), count);
     Ok(build(shape, RANK_ROWS, &RankSums { left: &left, right: &right, rank }))
 }
 

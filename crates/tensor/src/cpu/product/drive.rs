@@ -120,7 +120,7 @@ fn part(size: usize, step: usize, count: usize, i: usize) -> Range<usize> {
     at(i)..at(i + 1)
 }
 
-/// `out (+)= left right`, plus a bias `[cols]` on every row.
+/// `out (+)= left right`, plus a bias `[cols]` on every row. The inner dimension is one run.
 ///
 /// # Safety
 /// `out` must have the rows of `left`, the columns of `right` and the numbers that `mode` wants, and be exclusive.
@@ -133,6 +133,7 @@ pub(super) unsafe fn multiply<T: Scalar>(
     part: Part,
     out: Out<'_>,
 ) {
+    assert!(right.runs.len() == 1, "the inner dimension of a whole product is one run");
     assert!(bias.is_none_or(|bias| bias.len() == right.majors), "a bias does not fit its product");
     let grid = Grid::new(left.majors(), right.majors, threads);
     for_each(grid.count(), threads == Threads::Pool && grid.count() > 1, |task| {
@@ -163,48 +164,46 @@ unsafe fn block<T: Scalar>(
 ) {
     let unit = right.unit;
     let _tiles = unit.enter();
-    for &run in &right.runs {
-        let mut start = 0;
-        let mut mode = mode;
-        loop {
-            let most = match mode {
-                Mode::AddSquares => usize::MAX,
-                // Both operands are packed before, and a visit to an output in f64 costs twice as much.
-                Mode::AddWide => 2 * unit.chunk(),
-                Mode::Replace | Mode::Add => unit.chunk(),
-            };
-            let granules = most.min(run.granules - start);
-            let offset = run.offset + start * unit.granule_bytes::<T>();
-            let operand =
-                Operand { base: right.at(cols.start / PANEL, offset), first: cols.start, stride: right.stride };
-            let tiles = Tiles {
-                unit,
-                right: operand,
-                granules,
-                mode,
-                bias: bias.filter(|_| start == 0),
-                part,
-                out,
-                rows: rows.clone(),
-                cols: cols.clone(),
-            };
-            // SAFETY: by the contract of this function; the operands hold `granules` from `offset` on.
-            match left {
-                Left::Panels(panels) => unsafe {
-                    let base = panels.at(rows.start / PANEL, offset);
-                    tiles.run(Operand { base, first: rows.start, stride: panels.stride });
-                },
-                Left::Source(source) => LEFT.with_borrow_mut(|buffer| unsafe {
-                    let steps = start * unit.granule()..((start + granules) * unit.granule()).min(source.depth);
-                    tiles.run(pack_left(source, unit, rows.clone(), steps, buffer));
-                }),
-            }
-            start += granules;
-            if start >= run.granules {
-                break;
-            }
-            mode = if mode == Mode::Replace { Mode::Add } else { mode };
+    let run = right.runs[0];
+    let mut start = 0;
+    let mut mode = mode;
+    loop {
+        let most = match mode {
+            Mode::AddSquares => usize::MAX,
+            // Both operands are packed before, and a visit to an output in f64 costs twice as much.
+            Mode::AddWide => 2 * unit.chunk(),
+            Mode::Replace | Mode::Add => unit.chunk(),
+        };
+        let granules = most.min(run.granules - start);
+        let offset = run.offset + start * unit.granule_bytes::<T>();
+        let operand = Operand { base: right.at(cols.start / PANEL, offset), first: cols.start, stride: right.stride };
+        let tiles = Tiles {
+            unit,
+            right: operand,
+            granules,
+            mode,
+            bias: bias.filter(|_| start == 0),
+            part,
+            out,
+            rows: rows.clone(),
+            cols: cols.clone(),
+        };
+        // SAFETY: by the contract of this function; the operands hold `granules` from `offset` on.
+        match left {
+            Left::Panels(panels) => unsafe {
+                let base = panels.at(rows.start / PANEL, offset);
+                tiles.run(Operand { base, first: rows.start, stride: panels.stride });
+            },
+            Left::Source(source) => LEFT.with_borrow_mut(|buffer| unsafe {
+                let steps = start * unit.granule()..((start + granules) * unit.granule()).min(source.depth);
+                tiles.run(pack_left(source, unit, rows.clone(), steps, buffer));
+            }),
         }
+        start += granules;
+        if start >= run.granules {
+            break;
+        }
+        mode = if mode == Mode::Replace { Mode::Add } else { mode };
     }
 }
 

@@ -89,9 +89,7 @@ pub(crate) fn gemm<T: Scalar>(
         unsafe { crate_gemm(threads, alpha, a, b, accumulate, out) };
         return;
     }
-    let whole = [crate::Segment { start: 0, len: b.rows }];
-    let source = Source::new(b, Side::Right, T::ONE, unit.rounds(precision));
-    let right = Panels::pack_for(unit, source, threads, Side::Right, &whole);
+    let right = Panels::pack(precision, threads, b, Side::Right);
     let left = Left::Source(Source::new(a, Side::Left, alpha, unit.rounds(precision)));
     // SAFETY: the shapes fit; `out` is exclusive, and initialised.
     unsafe { drive::multiply(threads, &left, &right, accumulate.into(), None, Part::Whole, out.into()) };
