@@ -200,9 +200,11 @@ unsafe fn add_wide(out: *mut f64, sum: __m512, mask: __mmask16) {
 }
 
 /// # Safety
-/// The operands of the tile must hold its granules, for `P` panels on the right; its output must be valid.
+/// The operands of the tile must hold its granules (at least one), for `P` panels on the right; its output must be valid.
 #[target_feature(enable = "avx512f")]
 unsafe fn f32_panels<const P: usize>(tile: &Tile<f32>) {
+    // SAFETY: by the contract of this function. (Else the sums exist in memory too, zeroed in case there is no step.)
+    unsafe { std::hint::assert_unchecked(tile.granules > 0) };
     let mut sums = [[_mm512_setzero_ps(); P]; 8];
     let (a, b) = (tile.left.cast::<f32>(), tile.right.cast::<f32>());
     let between = tile.right_stride / size_of::<f32>();
@@ -225,6 +227,8 @@ unsafe fn f32_panels<const P: usize>(tile: &Tile<f32>) {
 /// As [`f32_panels`].
 #[target_feature(enable = "avx512f,avx512bf16")]
 unsafe fn bf16_panels<const P: usize>(tile: &Tile<f32>) {
+    // SAFETY: by the contract of this function. (Else the sums exist in memory too, zeroed in case there is no step.)
+    unsafe { std::hint::assert_unchecked(tile.granules > 0) };
     let mut sums = [[_mm512_setzero_ps(); P]; 8];
     let (a, b) = (tile.left.cast::<i32>(), tile.right.cast::<i32>());
     let between = tile.right_stride / size_of::<i32>();
@@ -248,7 +252,7 @@ unsafe fn bf16_panels<const P: usize>(tile: &Tile<f32>) {
 }
 
 /// # Safety
-/// The operands of the tile must be packed by [`pack_f32`] and hold its granules; its output must be valid.
+/// The operands of the tile must be packed by [`pack_f32`] and hold its granules, at least one; its output must be valid.
 pub(super) unsafe fn tile_f32(tile: &Tile<f32>) {
     // SAFETY: by the contract of this function.
     unsafe {
@@ -261,7 +265,7 @@ pub(super) unsafe fn tile_f32(tile: &Tile<f32>) {
 }
 
 /// # Safety
-/// The operands of the tile must be packed by [`pack_pairs`] and hold its granules; its output must be valid.
+/// The operands of the tile must be packed by [`pack_pairs`] and hold its granules, at least one; its output must be valid.
 pub(super) unsafe fn tile_bf16(tile: &Tile<f32>) {
     // SAFETY: by the contract of this function.
     unsafe {

@@ -77,6 +77,11 @@ impl<T: Scalar> Tile<T> {
     /// must be valid for exclusive access, and initialised unless it is replaced. A unit other than the portable one must
     /// have been chosen for `T` on this machine.
     pub(super) unsafe fn run(&self, unit: Unit) {
+        if self.granules == 0 {
+            let places = (0..self.rows).flat_map(|i| (0..self.cols).map(move |j| (i, j)));
+            // SAFETY: row and column are of the tile.
+            return places.for_each(|(i, j)| unsafe { self.put(i, j, T::ZERO) });
+        }
         match unit {
             Unit::Portable => dispatch(Portable(self)),
             // SAFETY: by the contract of this function; `T` is f32.
