@@ -1,12 +1,12 @@
 //! Influence of training examples on queries: I(q, m) = −∇f(θ)ᵀ (G + λI)⁻¹ ∇L(z_m, θ), POSITIVE = proponent.
 //!
 //! [`Queries::prepare`] makes −(G + λI)⁻¹∇f of every query, at full or low rank; [`score`] takes its products with the
-//! gradient of every train example in one pass, and hands blocks of scores to a [`ScoreSink`]
-//! (through [`behind`], on a thread of its own). [`self_influence`] is
-//! the same with each example as its own query.
+//! gradient of every train example in one pass, and hands blocks of scores to a [`ScoreSink`] (through [`behind`], on a
+//! thread of its own). [`self_influence`] is the same with each example as its own query.
 
 mod behind;
 mod error;
+mod form;
 mod low_rank;
 mod memory;
 mod pass;
@@ -18,9 +18,10 @@ mod top;
 
 pub use behind::behind;
 pub use error::{AttributionError, Result};
+pub use form::Rank;
 pub use low_rank::{LowRank, truncated_svd};
 pub use memory::{query_flops, query_row_bytes, score_flops, self_influence_bytes};
-pub use queries::{LayerQueries, Queries, QueryValue, Rank};
+pub use queries::{LayerQueries, Queries, QueryValue};
 pub use score::{Parts, score, score_batch};
 pub use self_influence::self_influence;
 pub use sink::{ScoreBlock, ScoreSink, Tee};

@@ -4,6 +4,7 @@ use etymon_model::LayerSpec;
 use etymon_tensor::{Contraction, Shape};
 
 use crate::Rank;
+use crate::form::Form;
 
 /// Bytes of the gradients and bases of the widest layer while a query is preconditioned: Q_A, Q_S, Λ and its copy as it is
 /// read, and four matrices of the size of the weight.
@@ -26,14 +27,21 @@ pub fn query_flops(specs: &[LayerSpec], rows: u64, queries: u64) -> f64 {
     specs.iter().map(layer).sum()
 }
 
-/// Operations of the products of `queries` queries with `examples` examples of `rows` rows in all, by the cheapest way.
-pub fn score_flops(specs: &[LayerSpec], rows: u64, examples: u64, queries: u64, rank: Rank) -> f64 {
+/// Operations of the products of `queries` queries with `examples` examples of `rows` rows in all, by the cheapest way;
+/// `query_rows` are those of the longest query, where no curvature is applied.
+pub fn score_flops(
+    specs: &[LayerSpec],
+    (rows, examples): (u64, u64),
+    queries: u64,
+    rank: Rank,
+    query_rows: Option<usize>,
+) -> f64 {
     let (t, n, q) = (rows as usize, examples as usize, queries as usize);
     let layer = |s: &LayerSpec| {
         let (weight, sides) = ((s.d_in * s.d_out) as f64, (s.d_in + s.d_out) as f64);
-        let (way, by_rows) = match rank {
-            Rank::Full => (Contraction::full_rank(t, n, q), (rows * queries) as f64 * weight),
-            Rank::Low(r) => (
+        let (way, by_rows) = match Form::of(s, q, rank, query_rows) {
+            Form::Full => (Contraction::full_rank(t, n, q), (rows * queries) as f64 * weight),
+            Form::Truncated(r) | Form::Rows(r) => (
                 Contraction::low_rank(Shape::new(s.d_out, s.d_in), t, n, q, r),
                 (rows * queries) as f64 * r as f64 * sides,
             ),

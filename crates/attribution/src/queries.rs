@@ -5,17 +5,9 @@ use etymon_data::{Batch, BatchLimits, Batches, Example, Padding};
 use etymon_model::{Consumer, LayerIo, LayerSpec, Measurement, Model, ModelError, Objective, Tap};
 use etymon_tensor::{Folds, Shape, Transpose};
 
+use crate::form::Form;
 use crate::low_rank::{LowRank, truncated_svd};
-use crate::{AttributionError, Result};
-
-/// How preconditioned query gradients are kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rank {
-    /// As they are: `[d_out, d_in]` per query and layer.
-    Full,
-    /// Truncated to this rank (Grosse et al. 2023 use 32).
-    Low(usize),
-}
+use crate::{AttributionError, Rank, Result};
 
 /// The prepared queries of one layer.
 #[derive(Clone, Debug)]
@@ -70,8 +62,14 @@ impl<B: Folds> Queries<B> {
             model.check(query).map_err(|source| AttributionError::Query { id: query.id.clone(), source })?;
         }
         let (backend, specs) = (model.backend(), model.layers());
-        let layers = specs.iter().map(|spec| empty(backend, spec, queries.len(), rank)).collect();
-        let mut tap = QueryTap { backend, specs, queries, preconditioner, layers, first_query: 0 };
+        let rows = match preconditioner {
+            Preconditioner::Identity => queries.iter().map(Example::n_rows).max(),
+            Preconditioner::Kronecker { .. } => None,
+        };
+        let forms: Vec<Form> = specs.iter().map(|spec| Form::of(spec, queries.len(), rank, rows)).collect();
+        let empty = |(spec, form): (&LayerSpec, &Form)| form.empty(backend, spec, queries.len());
+        let layers = specs.iter().zip(&forms).map(empty).collect();
+        let mut tap = QueryTap { backend, specs, queries, preconditioner, forms, layers, first_query: 0 };
         let objective = Objective::Measurement(measurement);
         let mut measured = Vec::with_capacity(queries.len());
         for group in Batches::new(queries.iter().cloned().map(Ok), limits) {
@@ -117,11 +115,12 @@ impl<B: Folds> Queries<B> {
         self.values.is_empty()
     }
 
-    /// Numbers held for all layers, to plan memory: Σ over layers of Q d_out d_in, or Q r (d_out + d_in).
-    pub fn n_numbers(specs: &[LayerSpec], n_queries: usize, rank: Rank) -> usize {
-        let layer = |s: &LayerSpec| match rank {
-            Rank::Full => s.d_out * s.d_in,
-            Rank::Low(r) => r.min(s.d_out).min(s.d_in) * (s.d_out + s.d_in),
+    /// Numbers held for all layers, to plan memory: Σ over layers of Q d_out d_in, or Q r (d_out + d_in); `rows` are those
+    /// of the longest query, where no curvature is applied.
+    pub fn n_numbers(specs: &[LayerSpec], n_queries: usize, rank: Rank, rows: Option<usize>) -> usize {
+        let layer = |s: &LayerSpec| match Form::of(s, n_queries, rank, rows) {
+            Form::Full => s.d_out * s.d_in,
+            Form::Truncated(r) | Form::Rows(r) => r * (s.d_out + s.d_in),
         };
         n_queries * specs.iter().map(layer).sum::<usize>()
     }
@@ -144,22 +143,12 @@ impl<B: Folds> Queries<B> {
     }
 }
 
-fn empty<B: Folds>(backend: &B, spec: &LayerSpec, n: usize, rank: Rank) -> LayerQueries<B> {
-    match rank {
-        Rank::Full => LayerQueries::Full(backend.zeros(Shape::new(n, spec.d_out * spec.d_in))),
-        Rank::Low(r) => {
-            let rank = r.min(spec.d_out).min(spec.d_in);
-            let zeros = |d| backend.zeros(Shape::new(n * rank, d));
-            LayerQueries::Low { u: zeros(spec.d_out), v: zeros(spec.d_in), rank }
-        }
-    }
-}
-
 struct QueryTap<'a, B: Folds> {
     backend: &'a B,
     specs: &'a [LayerSpec],
     queries: &'a [Example],
     preconditioner: Preconditioner<'a>,
+    forms: Vec<Form>,
     layers: Vec<LayerQueries<B>>,
     first_query: usize,
 }
@@ -175,14 +164,21 @@ impl<B: Folds> Tap<B> for QueryTap<'_, B> {
         }
         for (i, segment) in io.segments.iter().enumerate() {
             let input = self.backend.slice_rows(input, segment.start, segment.len)?;
-            let dout = self.backend.slice_rows(dout, segment.start, segment.len)?;
+            let mut dout = self.backend.slice_rows(dout, segment.start, segment.len)?;
+            let query = self.first_query + io.first_example + i;
+            if let Form::Rows(_) = self.forms[io.layer.0] {
+                self.backend.scale(-1.0, &mut dout);
+                self.require_finite(io.layer.0, query, &dout)?;
+                self.keep_factors(io.layer.0, query, &dout, &input)?;
+                continue;
+            }
             let mut m = self.backend.matmul(&dout, Transpose::Yes, &input, Transpose::No)?;
             if let Some(damped) = &damped {
                 m = damped.divide(self.backend, &m)?;
             }
             self.backend.scale(-1.0, &mut m);
-            self.require_finite(io.layer.0, self.first_query + io.first_example + i, &m)?;
-            self.keep(io.layer.0, self.first_query + io.first_example + i, m, damped.as_ref())?;
+            self.require_finite(io.layer.0, query, &m)?;
+            self.keep(io.layer.0, query, m, damped.as_ref())?;
         }
         Ok(())
     }
@@ -215,7 +211,7 @@ impl<B: Folds> QueryTap<'_, B> {
                 let flat = Shape::new(1, backend.shape(&p).len());
                 backend.write_rows(all, query, &backend.reshape(p, flat)?)?;
             }
-            LayerQueries::Low { u, v, rank } => {
+            LayerQueries::Low { rank, .. } => {
                 let Some(LowRank { u: mut left, v: mut right }) = truncated_svd(backend, &m, *rank, layer as u64)?
                 else {
                     return Err(AttributionError::Svd { layer: self.specs[layer].name.clone() });
@@ -224,9 +220,17 @@ impl<B: Folds> QueryTap<'_, B> {
                     left = backend.matmul(&left, Transpose::No, &damped.factors.q_s, Transpose::Yes)?;
                     right = backend.matmul(&right, Transpose::No, &damped.factors.q_a, Transpose::Yes)?;
                 }
-                backend.write_rows(u, query * *rank, &left)?;
-                backend.write_rows(v, query * *rank, &right)?;
+                self.keep_factors(layer, query, &left, &right)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Keeps Uᵀ V of U `[≤ r, d_out]` and V `[≤ r, d_in]` as the prepared gradient of a query.
+    fn keep_factors(&mut self, layer: usize, query: usize, left: &B::Tensor, right: &B::Tensor) -> Result<()> {
+        if let LayerQueries::Low { u, v, rank } = &mut self.layers[layer] {
+            self.backend.write_rows(u, query * *rank, left)?;
+            self.backend.write_rows(v, query * *rank, right)?;
         }
         Ok(())
     }

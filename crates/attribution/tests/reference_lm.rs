@@ -85,6 +85,26 @@ fn scores_per_layer_and_in_total_agree_with_the_f64_reference() {
 }
 
 #[test]
+fn a_query_of_few_rows_is_kept_as_those_rows_and_scores_the_same() {
+    let (model, reference) = (model(), tensors("lm/ekfac_f64.safetensors"));
+    let (train, mut queries) = (rows("lm/train.jsonl"), rows("lm/query.jsonl"));
+    let shortest = (0..queries.len()).min_by_key(|&i| queries[i].n_rows()).unwrap();
+    let wanted = reference.read_f64("grad_dot").unwrap()[shortest * train.len()..][..train.len()].to_vec();
+    let numbers = |n, rows| Queries::<Work>::n_numbers(model.layers(), n, Rank::Full, rows);
+    let alone = [queries.swap_remove(shortest)];
+    let rows = alone[0].n_rows();
+    assert!(numbers(1, Some(rows)) < numbers(1, None), "{rows} rows are kept as a matrix");
+    for rank in [Rank::Full, Rank::Low(rows)] {
+        let prepared = prepare(&model, &alone, Preconditioner::Identity, rank);
+        for parts in [Parts::default(), Parts { layers: true, tokens: true }] {
+            let error = relative_error(&score_all(&model, &prepared, &train, limits(700), parts).total, &wanted);
+            println!("{rank:?}, {parts:?}: {error:.1e}");
+            assert!(error < 1e-5, "{rank:?}, {parts:?}: {error:e}");
+        }
+    }
+}
+
+#[test]
 fn parts_by_layer_and_by_token_add_up_to_the_score() {
     let model = model();
     let fitted = fitted(&model);

@@ -134,9 +134,10 @@ impl Load<'_> {
         let mapped = if task.factors { FitMemory::of(specs).bases + weights } else { 0 };
         let loading = PROGRAM + self.model.loading_bytes();
         let queries = task.queries.max(1);
+        let query_rows = (!task.factors).then_some(task.query_rows.div_ceil(queries) as usize);
         let kept = match task.self_influence {
             true => self_influence_bytes(specs),
-            false => 4 * Queries::<Work>::n_numbers(specs, task.queries as usize, task.rank) as u64,
+            false => 4 * Queries::<Work>::n_numbers(specs, task.queries as usize, task.rank, query_rows) as u64,
         };
         let held = base + mapped + kept;
         let mut phases = Vec::new();
@@ -163,7 +164,7 @@ impl Load<'_> {
             model_flops: self.flops(c.rows, c.examples),
             fold_flops: match task.self_influence {
                 true => correction_flops(specs, c.rows, c.examples),
-                false => score_flops(specs, c.rows, c.examples, queries, task.rank),
+                false => score_flops(specs, (c.rows, c.examples), queries, task.rank, query_rows),
             },
         });
         phases

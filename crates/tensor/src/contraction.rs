@@ -28,4 +28,13 @@ impl Contraction {
         let formed = weight.len() as f64 * (rows as f64 + factors + (examples * queries) as f64);
         if by_rows <= formed { Self::Rows } else { Self::Formed }
     }
+
+    /// Whether gradients of `queries` queries of `rows` rows each are better kept as those rows than as matrices of the size
+    /// of W, for examples of as many rows: Q r (d_out + d_in) per row of an example, or (per element of W) one to form
+    /// D W_n and Q / r of the inner products.
+    pub fn by_query_rows(weight: Shape, queries: usize, rows: usize) -> bool {
+        let (queries, rows) = (queries as f64, rows as f64);
+        let by_rows = queries * rows * (weight.rows + weight.cols) as f64;
+        by_rows < weight.len() as f64 * (1.0 + queries / rows.max(1.0))
+    }
 }
