@@ -120,7 +120,19 @@ pub trait Backend: Clone + Send + Sync + 'static {
         dgain: Option<&mut Self::Tensor>,
     ) -> Result<Self::Tensor>;
 
-    /// The activation of each element.
+    /// The tangent of LayerNorm `[T, d]` along a tangent dx of its input x, parameters fixed.
+    fn layer_norm_jvp(
+        &self,
+        dx: &Self::Tensor,
+        x: &Self::Tensor,
+        gain: &Self::Tensor,
+        eps: f64,
+    ) -> Result<Self::Tensor>;
+    /// The tangent of RMSNorm `[T, d]` along a tangent dx of its input x, the gain fixed.
+    fn rms_norm_jvp(&self, dx: &Self::Tensor, x: &Self::Tensor, gain: &Self::Tensor, eps: f64)
+    -> Result<Self::Tensor>;
+
+    /// The activation of each element. (Its tangent is its backward: the Jacobian is diagonal.)
     fn activation_forward(&self, kind: Activation, x: &Self::Tensor) -> Self::Tensor;
     /// dx from dy and the forward's input x.
     fn activation_backward(&self, kind: Activation, dy: &Self::Tensor, x: &Self::Tensor) -> Result<Self::Tensor>;
@@ -135,6 +147,20 @@ pub trait Backend: Clone + Send + Sync + 'static {
         gate: &Self::Tensor,
         up: &Self::Tensor,
     ) -> Result<(Self::Tensor, Self::Tensor)>;
+
+    /// The tangent of the gated unit along tangents of gate and up: dgate ∘ act'(gate) ∘ up + act(gate) ∘ dup.
+    fn gated_jvp(
+        &self,
+        kind: Activation,
+        gate: &Self::Tensor,
+        up: &Self::Tensor,
+        dgate: &Self::Tensor,
+        dup: &Self::Tensor,
+    ) -> Result<Self::Tensor> {
+        let (mut out, _) = self.gated_backward(kind, dgate, gate, up)?;
+        self.axpy(1.0, &self.gated_forward(kind, gate, dup)?, &mut out)?;
+        Ok(out)
+    }
 
     /// Rotates each head of `x` `[T, heads · head_dim]` in place: pair i of a row at position p turns by
     /// `p · frequencies[i]`; the first `2 · frequencies.len()` dimensions of a head take part, the rest stay.
@@ -170,9 +196,20 @@ pub trait Backend: Clone + Send + Sync + 'static {
         segments: &[Segment],
     ) -> Result<(Self::Tensor, Self::Tensor, Self::Tensor)>;
 
+    /// The tangent of attention `[T, heads · head_dim]` along tangents of q, k, v.
+    fn attention_jvp(
+        &self,
+        spec: &Attention,
+        inputs: [&Self::Tensor; 3],
+        tangents: [&Self::Tensor; 3],
+        segments: &[Segment],
+    ) -> Result<Self::Tensor>;
+
     /// Softmax cross entropy in place: `logits` `[n, classes]` become the gradient of the chosen scalar, summed over
     /// rows; returns the scalar of each row. Computed by a stable log-sum-exp.
     fn cross_entropy(&self, kind: CrossEntropy, logits: &mut Self::Tensor, labels: &[Label]) -> Result<Vec<f64>>;
+    /// `tangent` u `[n, classes]` ← H u, with H = diag(p) − p pᵀ the Hessian of cross entropy in the `logits` of each row.
+    fn cross_entropy_curvature(&self, logits: &Self::Tensor, tangent: &mut Self::Tensor) -> Result<()>;
     /// ½‖target − x‖² of each row, and its gradient x − target; equal shapes `[n, d]`.
     fn squared_error(&self, x: &Self::Tensor, target: &Self::Tensor) -> Result<(Vec<f64>, Self::Tensor)>;
 

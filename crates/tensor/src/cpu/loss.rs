@@ -2,7 +2,7 @@
 
 use super::check;
 use super::matrix::Matrix;
-use super::parallel::{Kernel, build_with, for_blocks_with, rows_per_block};
+use super::parallel::{Kernel, build_with, for_blocks, for_blocks_with, rows_per_block};
 use super::reduce::{inner_f64, max, sum_f64};
 use super::scalar::Scalar;
 use crate::{CrossEntropy, Label, Result, TensorError};
@@ -127,6 +127,41 @@ pub(crate) fn cross_entropy<T: Scalar>(
     let work = logits.shape().len();
     for_blocks_with(logits.as_mut_slice(), block_rows * classes, &mut values, block_rows, work, &kernel);
     Ok(values)
+}
+
+struct Curved<'a, T: Scalar> {
+    logits: &'a Matrix<T>,
+    block_rows: usize,
+}
+
+impl<T: Scalar> Kernel<T> for Curved<'_, T> {
+    #[inline(always)]
+    fn run(&self, block: usize, tangent: &mut [T], _: &mut [()]) {
+        let first = block * self.block_rows;
+        for (i, u) in tangent.chunks_exact_mut(self.logits.cols()).enumerate() {
+            let row = self.logits.row(first + i);
+            let top = max(row);
+            let (mut total, mut along) = (0.0, 0.0);
+            for (u, &x) in u.iter().zip(row) {
+                let weight = (x - top).exp().to_f64();
+                total += weight;
+                along = weight.mul_add(u.to_f64(), along);
+            }
+            let (inverse, mean) = (T::of_f64(1.0 / total), T::of_f64(along / total));
+            for (u, &x) in u.iter_mut().zip(row) {
+                *u = (x - top).exp() * inverse * (*u - mean);
+            }
+        }
+    }
+}
+
+/// `tangent` u ← H u with the Hessian H = diag(p) − p pᵀ of cross entropy in the logits of each row, p = softmax(logits).
+pub(crate) fn cross_entropy_curvature<T: Scalar>(logits: &Matrix<T>, tangent: &mut Matrix<T>) -> Result<()> {
+    check::same("cross_entropy_curvature", "tangent", tangent, logits)?;
+    let (block_rows, work) = (rows_per_block(logits.cols()), logits.shape().len());
+    let kernel = Curved { logits, block_rows };
+    for_blocks(tangent.as_mut_slice(), block_rows * logits.cols(), work, &kernel);
+    Ok(())
 }
 
 struct Squared<'a, T: Scalar> {

@@ -203,6 +203,14 @@ impl<T: Scalar> Backend for Cpu<T> {
         norm::rms_norm_backward(dy, x, gain, eps, dgain)
     }
 
+    fn layer_norm_jvp(&self, dx: &Matrix<T>, x: &Matrix<T>, gain: &Matrix<T>, eps: f64) -> Result<Matrix<T>> {
+        norm::jvp::<T, true>(dx, x, gain, eps)
+    }
+
+    fn rms_norm_jvp(&self, dx: &Matrix<T>, x: &Matrix<T>, gain: &Matrix<T>, eps: f64) -> Result<Matrix<T>> {
+        norm::jvp::<T, false>(dx, x, gain, eps)
+    }
+
     fn activation_forward(&self, kind: Activation, x: &Matrix<T>) -> Matrix<T> {
         activation::forward(kind, x)
     }
@@ -258,6 +266,20 @@ impl<T: Scalar> Backend for Cpu<T> {
         segments: &[Segment],
     ) -> Result<(Matrix<T>, Matrix<T>, Matrix<T>)> {
         attention::backward(spec, dy, q, k, v, segments)
+    }
+
+    fn attention_jvp(
+        &self,
+        spec: &Attention,
+        inputs: [&Matrix<T>; 3],
+        tangents: [&Matrix<T>; 3],
+        segments: &[Segment],
+    ) -> Result<Matrix<T>> {
+        attention::jvp(spec, inputs, tangents, segments)
+    }
+
+    fn cross_entropy_curvature(&self, logits: &Matrix<T>, tangent: &mut Matrix<T>) -> Result<()> {
+        loss::cross_entropy_curvature(logits, tangent)
     }
 
     fn cross_entropy(&self, kind: CrossEntropy, logits: &mut Matrix<T>, labels: &[Label]) -> Result<Vec<f64>> {

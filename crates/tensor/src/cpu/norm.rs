@@ -134,6 +134,49 @@ fn backward<T: Scalar, const CENTRED: bool>(
     (dx, partials)
 }
 
+struct Jvp<'a, T: Scalar, const CENTRED: bool> {
+    dx: &'a Matrix<T>,
+    x: &'a Matrix<T>,
+    gain: &'a [T],
+    eps: T,
+    block_rows: usize,
+}
+
+impl<T: Scalar, const CENTRED: bool> Kernel<T> for Jvp<'_, T, CENTRED> {
+    /// dy = gain ∘ (dx − mean(dx) − x̂ mean(dx x̂))/σ: the backward's operator is symmetric but for the gain.
+    #[inline(always)]
+    fn run(&self, block: usize, dy: &mut [T], _: &mut [()]) {
+        let cols = self.x.cols();
+        let n = T::of_f64(cols as f64);
+        let first = block * self.block_rows;
+        for (i, dy) in dy.chunks_exact_mut(cols).enumerate() {
+            let (x, dx) = (self.x.row(first + i), self.dx.row(first + i));
+            let (mean, rstd) = statistics::<T, CENTRED>(x, self.eps);
+            let along = |acc: T, g: T, x: T| ((x - mean) * rstd).mul_add(g, acc);
+            let slope = reduce(dx, x, T::ZERO, along, |a, b| a + b) / n;
+            let offset = if CENTRED { sum(dx) / n } else { T::ZERO };
+            for (((dy, &dx), &x), &gain) in dy.iter_mut().zip(dx).zip(x).zip(self.gain) {
+                *dy = (dx - offset - (x - mean) * rstd * slope) * rstd * gain;
+            }
+        }
+    }
+}
+
+/// The tangent of LayerNorm (`CENTRED`) or RMSNorm.
+pub(crate) fn jvp<T: Scalar, const CENTRED: bool>(
+    dx: &Matrix<T>,
+    x: &Matrix<T>,
+    gain: &Matrix<T>,
+    eps: f64,
+) -> Result<Matrix<T>> {
+    let op = if CENTRED { "layer_norm_jvp" } else { "rms_norm_jvp" };
+    check::same(op, "dx", dx, x)?;
+    check::shape(op, "gain", gain.shape(), Shape::new(1, x.cols()))?;
+    let block_rows = rows_per_block(x.cols());
+    let (gain, eps) = (gain.as_slice(), T::of_f64(eps));
+    Ok(build(x.shape(), block_rows, &Jvp::<T, CENTRED> { dx, x, gain, eps, block_rows }))
+}
+
 pub(crate) fn layer_norm_backward<T: Scalar>(
     dy: &Matrix<T>,
     x: &Matrix<T>,

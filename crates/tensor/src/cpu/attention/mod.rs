@@ -2,6 +2,10 @@
 //! end; its scores live in a scratch of the thread. The backward computes them again.
 #![allow(unsafe_code)]
 
+mod jvp;
+
+pub(crate) use jvp::jvp;
+
 use super::check;
 use super::matrix::Matrix;
 use super::parallel::{Shared, dispatch, for_each_with};
