@@ -12,9 +12,10 @@ use super::reduce::{add_partials, row_dots};
 use super::scalar::Scalar;
 use crate::{Contraction, Precision, Result, Segment, Shape, Transpose};
 
-/// Rows and columns of the blocks.
-const BLOCK_ROWS: usize = 16;
-const BLOCK_COLS: usize = 768;
+/// Rows and columns of the blocks: long rows where queries are read as they are, and closer to square where a block of each
+/// is multiplied out, from factors that are then read less often.
+const BLOCK: (usize, usize) = (16, 768);
+const BLOCK_OF_FACTORS: (usize, usize) = (64, 384);
 /// Numbers of the blocks of several D W_n that a thread holds: few in its second-level cache, where a product is a few
 /// inner products, and more where it is a matrix product.
 const FEW: usize = 1 << 17;
@@ -103,6 +104,13 @@ impl<T: Scalar> Queries<'_, T> {
             Self::Factors { count, .. } => *count,
         }
     }
+
+    fn block(&self) -> (usize, usize) {
+        match self {
+            Self::Full(_) => BLOCK,
+            Self::Factors { .. } => BLOCK_OF_FACTORS,
+        }
+    }
 }
 
 /// Buffers of one thread: blocks of D W_n, and of queries.
@@ -118,7 +126,8 @@ fn dots_by_forming<T: Scalar>(examples: &Examples<'_, T>, queries: &Queries<'_, 
     if n * count == 0 {
         return out;
     }
-    let tiles = Tile::all(shape, BLOCK_ROWS, BLOCK_COLS);
+    let (block_rows, block_cols) = queries.block();
+    let tiles = Tile::all(shape, block_rows, block_cols);
     let groups: Vec<&[Tile]> = tiles.chunks(tiles.len().div_ceil(PARTIALS).max(1)).collect();
     let packed = examples.pack();
     let mut partials = vec![T::ZERO; groups.len() * n * count];
@@ -146,20 +155,24 @@ fn add_tile<T: Scalar>(
     n: usize,
 ) {
     let (len, count) = (tile.rows * tile.cols, queries.count());
-    let most = (if n < MANY_EXAMPLES { FEW } else { MANY } / len).max(1);
-    for first_query in (0..count).step_by(if matches!(queries, Queries::Full(_)) { count } else { most }) {
-        let right = match queries {
-            Queries::Full(all) => {
-                let data = &all.as_slice()[tile.row * width + tile.col..];
-                Blocks::new(data, count, all.cols(), tile.rows, tile.cols, width)
-            }
-            Queries::Factors { factors, .. } => {
-                let members = most.min(count - first_query);
-                form(factors, first_query, members, tile, &mut scratch.queries)
-            }
-        };
-        for first in (0..n).step_by(most) {
-            let left = form(packed, first, most.min(n - first), tile, &mut scratch.gradients);
+    let room = if n < MANY_EXAMPLES { FEW } else { MANY };
+    let (lefts, rights) = match queries {
+        Queries::Full(_) => ((room / len).max(1), count),
+        // Queries are multiplied out anew for each group of examples, so that is as large as can be.
+        Queries::Factors { .. } => ((MANY / len).max(1), (room / len).max(1)),
+    };
+    for first in (0..n).step_by(lefts) {
+        let left = form(packed, first, lefts.min(n - first), tile, &mut scratch.gradients);
+        for first_query in (0..count).step_by(rights) {
+            let right = match queries {
+                Queries::Full(all) => {
+                    let data = &all.as_slice()[tile.row * width + tile.col..];
+                    Blocks::new(data, count, all.cols(), tile.rows, tile.cols, width)
+                }
+                Queries::Factors { factors, .. } => {
+                    form(factors, first_query, rights.min(count - first_query), tile, &mut scratch.queries)
+                }
+            };
             let out = &mut partial[first * count + first_query..];
             if n < MANY_EXAMPLES { add_dots(left, right, out, count) } else { add_products(left, right, out, count) }
         }
