@@ -79,6 +79,16 @@ pub enum ModelError {
         /// Names of all layers, shortened.
         layers: String,
     },
+    /// A direction in the weights does not fit the tapped layers.
+    #[error(
+        "a direction needs one matrix [d_out, d_in] for each of the {layers} tapped layers; got {got}, or other shapes"
+    )]
+    Direction {
+        /// Tapped layers.
+        layers: usize,
+        /// Matrices given.
+        got: usize,
+    },
     /// The layer pattern is not a valid regular expression.
     #[error("layer pattern `{pattern}`: {source}")]
     Pattern {

@@ -5,6 +5,7 @@ use etymon_tensor::{Backend, CrossEntropy, Label, Segment, Shape};
 use crate::Result;
 use crate::layers::Linear;
 use crate::params::Params;
+use crate::tangent::Tangents;
 use crate::tap::{Consumer, LossRows, Rows};
 
 /// Most logits that are held at once.
@@ -27,26 +28,60 @@ pub(crate) fn run<B: Backend>(
     batch: &HeadBatch<'_>,
     to: &mut Consumer<'_, B>,
 ) -> Result<(Vec<f64>, Option<B::Tensor>)> {
+    let mut values = Vec::with_capacity(batch.labels.len());
+    let (whole, segments) = ((backend, params, head), batch.loss_segments);
+    let dhidden = by_chunks(whole, hidden, segments, to, |rows, _, mut logits| {
+        values.extend(backend.cross_entropy(batch.kind, &mut logits, &batch.labels[rows.range()])?);
+        Ok(logits)
+    })?;
+    Ok((values, dhidden))
+}
+
+/// From hidden `[n, d]` and its tangent: the gradient of hidden that ½ Σ_rows (ds)ᵀ H ds has along them, where ds is the
+/// tangent of the logits and H their Hessian of cross entropy.
+pub(crate) fn gauss_newton<B: Backend>(
+    tangents: &Tangents<'_, B>,
+    head: &Linear,
+    (hidden, dhidden): (&B::Tensor, Option<&B::Tensor>),
+    loss_segments: &[Segment],
+    to: &mut Consumer<'_, B>,
+) -> Result<Option<B::Tensor>> {
+    let (backend, params) = (tangents.backend, tangents.params);
+    by_chunks((backend, params, head), hidden, loss_segments, to, |rows, part, logits| {
+        let dpart = dhidden.map(|d| backend.slice_rows(d, rows.start, rows.len)).transpose()?;
+        let mut tangent = tangents.linear(head, part, dpart.as_ref())?;
+        backend.cross_entropy_curvature(&logits, &mut tangent)?;
+        Ok(tangent)
+    })
+}
+
+/// Runs `dlogits` (rows of the chunk, hidden states, logits → gradient of the logits) chunk by chunk, hands the layer to the
+/// consumer, and returns dhidden unless only values are wanted.
+fn by_chunks<B: Backend>(
+    (backend, params, head): (&B, &Params<B>, &Linear),
+    hidden: &B::Tensor,
+    loss_segments: &[Segment],
+    to: &mut Consumer<'_, B>,
+    mut dlogits: impl FnMut(Segment, &B::Tensor, B::Tensor) -> Result<B::Tensor>,
+) -> Result<Option<B::Tensor>> {
     let weight = params.get(head.weight);
     let bias = head.bias.map(|id| params.get(id));
     let Shape { rows, cols } = backend.shape(hidden);
     let mut dhidden = to.wants_backward().then(|| backend.zeros(Shape::new(rows, cols)));
-    let mut values = Vec::with_capacity(rows);
-    for chunk in chunks(batch.loss_segments, (CHUNK_LOGITS / head.d_out).max(1), head.tap.is_some()) {
+    for chunk in chunks(loss_segments, (CHUNK_LOGITS / head.d_out).max(1), head.tap.is_some()) {
         let part = backend.slice_rows(hidden, chunk.rows.start, chunk.rows.len)?;
-        let mut logits = backend.linear_forward(&part, weight, bias)?;
-        values.extend(backend.cross_entropy(batch.kind, &mut logits, &batch.labels[chunk.rows.range()])?);
+        let dlogits = dlogits(chunk.rows, &part, backend.linear_forward(&part, weight, bias)?)?;
         let Some(dhidden) = &mut dhidden else { continue };
         to.linear(
             backend,
             head,
             &part,
-            &logits,
+            &dlogits,
             Rows { segments: &chunk.examples, first_example: chunk.first_example, loss_rows: LossRows::All },
         )?;
-        backend.write_rows(dhidden, chunk.rows.start, &backend.linear_backward(&logits, weight)?)?;
+        backend.write_rows(dhidden, chunk.rows.start, &backend.linear_backward(&dlogits, weight)?)?;
     }
-    Ok((values, dhidden))
+    Ok(dhidden)
 }
 
 struct Chunk {

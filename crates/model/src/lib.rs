@@ -18,6 +18,8 @@ mod model;
 mod objective;
 mod params;
 mod rope;
+mod second;
+mod tangent;
 mod tap;
 
 pub use config::{DecoderConfig, Family, MlpConfig, MlpKind, ModelConfig, Norm, Positions, Residual, Task};

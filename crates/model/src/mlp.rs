@@ -4,10 +4,11 @@ use etymon_tensor::{Backend, CrossEntropy, Label, Segment};
 
 use crate::Result;
 use crate::blueprint::Blueprint;
-use crate::config::MlpConfig;
+use crate::config::{MlpConfig, Task};
 use crate::head::{self, HeadBatch};
 use crate::layers::Linear;
 use crate::params::{Init, Params, Storage};
+use crate::tangent::Tangents;
 use crate::tap::{Consumer, LossRows, Rows};
 
 /// Linear layers with an activation between them.
@@ -76,10 +77,10 @@ impl Mlp {
     ) -> Result<Vec<f64>> {
         let Trace { inputs, before } = self.forward(backend, params, x)?;
         let n = backend.shape(x).rows;
-        let examples: Vec<Segment> = (0..n).map(|start| Segment { start, len: 1 }).collect();
+        let examples = single_rows(n);
         let rows = Rows { segments: &examples, first_example: 0, loss_rows: LossRows::All };
         let (Some(last), Some(input)) = (self.layers.last(), inputs.last()) else { return Ok(vec![0.0; n]) };
-        let (values, mut dx) = match goal {
+        let (values, dx) = match goal {
             Goal::Classes { labels, kind } => {
                 let at = HeadBatch { labels, loss_segments: &examples, kind: *kind };
                 head::run(backend, params, last, input, &at, to)?
@@ -90,8 +91,22 @@ impl Mlp {
                 (values, Some(backend.linear_backward(&dout, params.get(last.weight))?))
             }
         };
+        self.backward(backend, params, &Trace { inputs, before }, dx, rows, to)?;
+        Ok(values)
+    }
+
+    /// From the gradient of the last layer's input down to the first layer.
+    fn backward<B: Backend>(
+        &self,
+        backend: &B,
+        params: &Params<B>,
+        Trace { inputs, before }: &Trace<B>,
+        mut dx: Option<B::Tensor>,
+        rows: Rows<'_>,
+        to: &mut Consumer<'_, B>,
+    ) -> Result<()> {
         if !to.wants_backward() {
-            return Ok(values);
+            return Ok(());
         }
         for (i, layer) in self.layers.iter().enumerate().take(self.layers.len() - 1).rev() {
             let Some(dy) = dx.take() else { break };
@@ -101,8 +116,41 @@ impl Mlp {
                 dx = Some(backend.linear_backward(&dpre, params.get(layer.weight))?);
             }
         }
-        Ok(values)
+        Ok(())
     }
+
+    /// As [`Decoder::gauss_newton`](crate::decoder::Decoder::gauss_newton), for rows x `[n, features]`; the Hessian of the
+    /// squared error in the outputs is the identity.
+    pub fn gauss_newton<B: Backend>(
+        &self,
+        tangents: &Tangents<'_, B>,
+        x: &B::Tensor,
+        to: &mut Consumer<'_, B>,
+    ) -> Result<()> {
+        let (backend, params) = (tangents.backend, tangents.params);
+        let trace = self.forward(backend, params, x)?;
+        let examples = single_rows(backend.shape(x).rows);
+        let rows = Rows { segments: &examples, first_example: 0, loss_rows: LossRows::All };
+        let mut din: Option<B::Tensor> = None;
+        for (layer, (input, before)) in self.layers.iter().zip(trace.inputs.iter().zip(&trace.before)) {
+            let dpre = tangents.linear(layer, input, din.as_ref())?;
+            din = Some(backend.activation_backward(self.config.activation, &dpre, before)?);
+        }
+        let (Some(last), Some(input)) = (self.layers.last(), trace.inputs.last()) else { return Ok(()) };
+        let dx = if self.config.task == Task::Classification {
+            head::gauss_newton(tangents, last, (input, din.as_ref()), &examples, to)?
+        } else {
+            let dout = tangents.linear(last, input, din.as_ref())?;
+            to.linear(backend, last, input, &dout, rows)?;
+            Some(backend.linear_backward(&dout, params.get(last.weight))?)
+        };
+        self.backward(backend, params, &trace, dx, rows, to)
+    }
+}
+
+/// Each row is an example.
+fn single_rows(n: usize) -> Vec<Segment> {
+    (0..n).map(|start| Segment { start, len: 1 }).collect()
 }
 
 fn linear<B: Backend>(backend: &B, params: &Params<B>, layer: &Linear, x: &B::Tensor) -> Result<B::Tensor> {

@@ -17,7 +17,7 @@ use crate::tap::{Consumer, LossRows};
 use crate::{ModelError, Result};
 
 #[derive(Clone, Debug)]
-enum Arch {
+pub(crate) enum Arch {
     Decoder(Box<Decoder>),
     Mlp(Mlp),
 }
@@ -128,6 +128,10 @@ impl<B: Backend> Model<B> {
     /// The parameters, to change.
     pub fn params_mut(&mut self) -> &mut Params<B> {
         &mut self.params
+    }
+
+    pub(crate) fn arch(&self) -> &Arch {
+        &self.arch
     }
 
     /// Number of scalars in all parameters.
@@ -312,11 +316,11 @@ impl Arch {
     }
 }
 
-fn convert(ranges: &[RowRange]) -> Vec<Segment> {
+pub(crate) fn convert(ranges: &[RowRange]) -> Vec<Segment> {
     ranges.iter().map(|r| Segment { start: r.start, len: r.len }).collect()
 }
 
-fn check_tokens(inputs: &[u32], vocab: usize, context: usize) -> Result<()> {
+pub(crate) fn check_tokens(inputs: &[u32], vocab: usize, context: usize) -> Result<()> {
     if inputs.len() > context {
         return Err(ModelError::TooLong { len: inputs.len(), context });
     }

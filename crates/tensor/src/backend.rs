@@ -129,8 +129,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
         eps: f64,
     ) -> Result<Self::Tensor>;
     /// The tangent of RMSNorm `[T, d]` along a tangent dx of its input x, the gain fixed.
-    fn rms_norm_jvp(&self, dx: &Self::Tensor, x: &Self::Tensor, gain: &Self::Tensor, eps: f64)
-    -> Result<Self::Tensor>;
+    fn rms_norm_jvp(&self, dx: &Self::Tensor, x: &Self::Tensor, gain: &Self::Tensor, eps: f64) -> Result<Self::Tensor>;
 
     /// The activation of each element. (Its tangent is its backward: the Jacobian is diagonal.)
     fn activation_forward(&self, kind: Activation, x: &Self::Tensor) -> Self::Tensor;

@@ -39,30 +39,31 @@ impl Decoder {
         let at = HeadBatch { labels: batch.labels, loss_segments: batch.loss_segments, kind: batch.kind };
         let (values, dhidden) = head::run(backend, params, &self.head, &hidden, &at, to)?;
         if let Some(dhidden) = dhidden {
-            self.backward(&ctx, batch, &trace, &stream, &dhidden, to)?;
+            self.backward(&ctx, batch.ids, &trace, &stream, &dhidden, to)?;
         }
         Ok(values)
     }
 
-    fn backward<B: Backend>(
+    /// From dhidden at the rows with a loss term down to the lowest layer that the consumer asks for.
+    pub(super) fn backward<B: Backend>(
         &self,
         ctx: &Ctx<'_, B>,
-        batch: &Labelled<'_>,
+        ids: &[u32],
         trace: &Trace<B>,
         stream: &B::Tensor,
         dhidden: &B::Tensor,
         to: &mut Consumer<'_, B>,
     ) -> Result<()> {
         let mut dx = ctx.norm_backward(self.final_norm, dhidden, stream, to)?;
-        if let LossRows::Some(rows) = batch.rows.loss_rows {
-            dx = ctx.backend.scatter_rows(&dx, rows, batch.ids.len())?;
+        if let LossRows::Some(rows) = ctx.rows.loss_rows {
+            dx = ctx.backend.scatter_rows(&dx, rows, ids.len())?;
         }
         let lowest = if let Consumer::Tap(_) = to { self.lowest_tapped_block() } else { 0 };
         for (block, saved) in self.blocks.iter().zip(&trace.blocks).skip(lowest).rev() {
             dx = block.backward(ctx, saved, &dx, to)?;
         }
         if let Some(grads) = to.gradients() {
-            ctx.backend.embedding_backward(&dx, batch.ids, grads.get_mut(self.embedding))?;
+            ctx.backend.embedding_backward(&dx, ids, grads.get_mut(self.embedding))?;
             if let Some(table) = self.positions {
                 ctx.backend.embedding_backward(&dx, ctx.rows.positions, grads.get_mut(table))?;
             }

@@ -25,23 +25,23 @@ impl<'a> TokenRows<'a> {
 /// What a block's backward needs of its forward.
 pub(super) struct Saved<B: Backend> {
     /// `[T, d]` input of the block.
-    x: B::Tensor,
+    pub(super) x: B::Tensor,
     /// `[T, d]` its norm, input of q, k, v.
-    normed: B::Tensor,
+    pub(super) normed: B::Tensor,
     /// `[T, heads · head_dim]` and `[T, kv_heads · head_dim]` twice, after the rotation.
-    qkv: [B::Tensor; 3],
+    pub(super) qkv: [B::Tensor; 3],
     /// `[T, heads · head_dim]` input of the output projection.
-    mixed: B::Tensor,
+    pub(super) mixed: B::Tensor,
     /// `[T, d]` input of the MLP's norm (sequential residual only; else it is `x`).
-    middle: Option<B::Tensor>,
-    mlp: SavedMlp<B>,
+    pub(super) middle: Option<B::Tensor>,
+    pub(super) mlp: SavedMlp<B>,
 }
 
-struct SavedMlp<B: Backend> {
-    normed: B::Tensor,
-    gate: Option<B::Tensor>,
-    up: B::Tensor,
-    hidden: B::Tensor,
+pub(super) struct SavedMlp<B: Backend> {
+    pub(super) normed: B::Tensor,
+    pub(super) gate: Option<B::Tensor>,
+    pub(super) up: B::Tensor,
+    pub(super) hidden: B::Tensor,
 }
 
 /// The model parts that forward and backward share.
@@ -95,7 +95,7 @@ impl<B: Backend> Ctx<'_, B> {
         Ok(self.backend.linear_backward(dy, self.params.get(layer.weight))?)
     }
 
-    fn rotate(&self, x: &mut B::Tensor, inverse: bool) -> Result<()> {
+    pub(super) fn rotate(&self, x: &mut B::Tensor, inverse: bool) -> Result<()> {
         if let Positions::Rotary(rope) = &self.config.positions {
             let (dim, at) = (self.config.head_dim, self.rows.positions);
             self.backend.rotary(x, dim, at, &rope.frequencies, RotaryStyle::Halves, inverse)?;
@@ -146,16 +146,18 @@ impl Block {
     fn qkv_forward<B: Backend>(&self, ctx: &Ctx<'_, B>, normed: &B::Tensor) -> Result<[B::Tensor; 3]> {
         let mut qkv = match &self.qkv {
             Qkv::Separate([q, k, v]) => [ctx.linear(q, normed)?, ctx.linear(k, normed)?, ctx.linear(v, normed)?],
-            Qkv::Fused(layer) => {
-                let all = ctx.linear(layer, normed)?;
-                let (q, kv) = self.widths();
-                let part = |start, width| ctx.backend.slice_cols(&all, start, width);
-                [part(0, q)?, part(q, kv)?, part(q + kv, kv)?]
-            }
+            Qkv::Fused(layer) => self.split(ctx, &ctx.linear(layer, normed)?)?,
         };
         ctx.rotate(&mut qkv[0], false)?;
         ctx.rotate(&mut qkv[1], false)?;
         Ok(qkv)
+    }
+
+    /// q, k and v of q | k | v.
+    pub(super) fn split<B: Backend>(&self, ctx: &Ctx<'_, B>, all: &B::Tensor) -> Result<[B::Tensor; 3]> {
+        let (q, kv) = self.widths();
+        let part = |start, width| ctx.backend.slice_cols(all, start, width);
+        Ok([part(0, q)?, part(q, kv)?, part(q + kv, kv)?])
     }
 
     /// dmixed `[T, heads · head_dim]` → gradient of the normed input `[T, d]`.

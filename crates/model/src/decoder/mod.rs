@@ -4,6 +4,7 @@ mod backward;
 mod block;
 mod forward;
 mod layout;
+mod tangent;
 
 use etymon_tensor::{Activation, Attention};
 

@@ -1,0 +1,77 @@
+//! Second-order products of a model's tapped weights.
+
+use etymon_data::{Batch, Input};
+use etymon_tensor::{Accumulate, Backend, Segment, Shape, Transpose};
+
+use crate::model::{Arch, Model, check_tokens, convert};
+use crate::tangent::Tangents;
+use crate::tap::{Consumer, LayerIo, LossRows, Tap};
+use crate::{ModelError, Result};
+
+impl<B: Backend> Model<B> {
+    /// out += Σ_n J_nᵀ H_n J_n v over the examples of a batch: the Gauss-Newton matrix of the summed train loss (not divided
+    /// by anything) in the weights of the tapped layers, by one forward pass, one forward-mode pass and one backward pass
+    /// (Schraudolph 2002). J_n is the Jacobian of the outputs, H_n the Hessian of the loss in them, which for cross entropy
+    /// and squared error depends on no label.
+    ///
+    /// v and out have one matrix `[d_out, d_in]` per tapped layer, in their order, the bias being the last column.
+    ///
+    /// # Errors
+    /// Data that the model does not take, and directions of other shapes.
+    pub fn add_gauss_newton(&self, batch: &Batch, v: &[B::Tensor], out: &mut [B::Tensor]) -> Result<()> {
+        self.check_directions(v)?;
+        self.check_directions(out)?;
+        let tangents = Tangents { backend: self.backend(), params: self.params(), weights: v };
+        let mut tap = AddProducts { backend: self.backend(), out };
+        let mut to = Consumer::Tap(&mut tap);
+        match (self.arch(), &batch.input) {
+            (Arch::Decoder(decoder), Input::Tokens { ids, positions, segments, loss_rows, loss_segments, .. }) => {
+                for segment in segments {
+                    check_tokens(&ids[segment.range()], decoder.config.vocab, decoder.config.context)?;
+                }
+                let (segments, loss_segments): (Vec<Segment>, Vec<Segment>) =
+                    (convert(segments), convert(loss_segments));
+                let picked: Vec<usize> = loss_rows.iter().map(|&r| r as usize).collect();
+                let loss_rows = if picked.len() == ids.len() { LossRows::All } else { LossRows::Some(&picked) };
+                let rows = crate::decoder::TokenRows { positions, segments: &segments, loss_rows };
+                decoder.gauss_newton(&tangents, ids, &rows, &loss_segments, &mut to)
+            }
+            (Arch::Mlp(mlp), Input::Features { values, n_features, targets }) => {
+                let expected = mlp.config.sizes[0];
+                if *n_features != expected {
+                    return Err(ModelError::Features { expected, got: *n_features });
+                }
+                let x = self.backend().upload(Shape::new(targets.len(), expected), values)?;
+                mlp.gauss_newton(&tangents, &x, &mut to)
+            }
+            (Arch::Decoder(_), _) => Err(ModelError::BatchKind { expected: "tokens", got: "rows of features" }),
+            (Arch::Mlp(_), _) => Err(ModelError::BatchKind { expected: "rows of features", got: "tokens" }),
+        }
+    }
+
+    /// Zeros, one matrix `[d_out, d_in]` per tapped layer.
+    pub fn zero_direction(&self) -> Vec<B::Tensor> {
+        self.layers().iter().map(|s| self.backend().zeros(Shape::new(s.d_out, s.d_in))).collect()
+    }
+
+    fn check_directions(&self, v: &[B::Tensor]) -> Result<()> {
+        let shapes = v.iter().map(|x| self.backend().shape(x));
+        if shapes.eq(self.layers().iter().map(|s| Shape::new(s.d_out, s.d_in))) {
+            return Ok(());
+        }
+        Err(ModelError::Direction { layers: self.layers().len(), got: v.len() })
+    }
+}
+
+/// Adds Σ_t Ds_t ā_tᵀ of each layer to its matrix.
+struct AddProducts<'a, B: Backend> {
+    backend: &'a B,
+    out: &'a mut [B::Tensor],
+}
+
+impl<B: Backend> Tap<B> for AddProducts<'_, B> {
+    fn layer(&mut self, io: LayerIo<'_, B>) -> Result<()> {
+        let out = &mut self.out[io.layer.0];
+        Ok(self.backend.matmul_into(1.0, io.dout, Transpose::Yes, io.input, Transpose::No, Accumulate::Add, out)?)
+    }
+}
