@@ -27,6 +27,25 @@ pub enum CurvatureError {
         /// Why.
         source: ModelError,
     },
+    /// A dense matrix that would not fit.
+    #[error(
+        "the model has {weights} tapped weights, and a dense matrix is formed for at most {most}: tap fewer layers"
+    )]
+    TooManyWeights {
+        /// Weights of all tapped layers.
+        weights: usize,
+        /// Most.
+        most: usize,
+    },
+    /// A damped curvature that is not positive definite.
+    #[error("the damped curvature is not positive definite; a larger --damping makes it so")]
+    NotDefinite,
+    /// The small eigenproblem of a Krylov subspace did not converge.
+    #[error("the eigenproblem of {steps} Krylov steps did not converge")]
+    Krylov {
+        /// Steps.
+        steps: usize,
+    },
     /// Nothing to fit on.
     #[error("there is no training example to fit on")]
     NoExamples,

@@ -11,6 +11,7 @@ mod eigen;
 mod error;
 mod factors;
 mod fit;
+pub mod inverse;
 mod memory;
 mod operations;
 mod partial;

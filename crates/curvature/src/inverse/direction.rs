@@ -1,0 +1,39 @@
+//! Vectors over the weights of all tapped layers.
+
+use etymon_tensor::Backend;
+
+use crate::Result;
+
+/// Σ over layers of ⟨x, y⟩, in f64.
+pub(super) fn dot<B: Backend>(backend: &B, x: &[B::Tensor], y: &[B::Tensor]) -> Result<f64> {
+    let mut sum = 0.0;
+    for (x, y) in x.iter().zip(y) {
+        sum += backend.dot(x, y)?;
+    }
+    Ok(sum)
+}
+
+/// y += alpha x.
+pub(super) fn axpy<B: Backend>(backend: &B, alpha: f64, x: &[B::Tensor], y: &mut [B::Tensor]) -> Result<()> {
+    for (x, y) in x.iter().zip(y) {
+        backend.axpy(alpha, x, y)?;
+    }
+    Ok(())
+}
+
+/// x *= alpha.
+pub(super) fn scale<B: Backend>(backend: &B, alpha: f64, x: &mut [B::Tensor]) {
+    x.iter_mut().for_each(|x| backend.scale(alpha, x));
+}
+
+/// Zeros of the shapes of x.
+pub(super) fn zeros_like<B: Backend>(backend: &B, x: &[B::Tensor]) -> Vec<B::Tensor> {
+    x.iter().map(|x| backend.zeros(backend.shape(x))).collect()
+}
+
+/// v − A x, which is what a solution lacks.
+pub(super) fn residual<B: Backend>(backend: &B, v: &[B::Tensor], ax: &[B::Tensor]) -> Result<Vec<B::Tensor>> {
+    let mut r = v.to_vec();
+    axpy(backend, -1.0, ax, &mut r)?;
+    Ok(r)
+}

@@ -1,0 +1,26 @@
+//! Products with (G + λI)⁻¹ by iteration, from Gauss-Newton products alone, and the dense solve that they are checked
+//! against. A direction is one matrix `[d_out, d_in]` per tapped layer; λ is one number per layer.
+
+mod cg;
+mod dense;
+mod direction;
+mod lanczos;
+mod neumann;
+mod operator;
+
+pub use cg::{CgOptions, conjugate_gradient};
+pub use dense::Dense;
+pub use lanczos::Lanczos;
+pub use neumann::{NeumannOptions, neumann};
+pub use operator::{Damped, EkfacInverse, GaussNewton, LinearOperator};
+
+/// An approximate solution of (G + λI) x = v.
+#[derive(Clone, Debug)]
+pub struct Solution<T> {
+    /// x, one matrix `[d_out, d_in]` per layer.
+    pub x: Vec<T>,
+    /// Products with G over the whole set that it took; a part of the set counts as that part.
+    pub products: f64,
+    /// ‖v − (G + λI) x‖ / ‖v‖ after each step, as far as the method knows it.
+    pub residuals: Vec<f64>,
+}

@@ -1,0 +1,110 @@
+//! Symmetric matrices over the weights of all tapped layers, known by their products.
+
+use etymon_data::Batch;
+use etymon_model::{LayerId, Model};
+use etymon_tensor::Backend;
+
+use crate::{LayerPreconditioner, Preconditioner, Result};
+
+/// A symmetric positive semi-definite matrix, known by its products with directions.
+pub trait LinearOperator<B: Backend> {
+    /// The product with v, one matrix `[d_out, d_in]` per tapped layer.
+    ///
+    /// # Errors
+    /// A direction of other shapes, and what the model or the backend meets.
+    fn apply(&self, v: &[B::Tensor]) -> Result<Vec<B::Tensor>>;
+}
+
+/// G = (1/N) Σ_n J_nᵀ H_n J_n over the examples of some batches.
+#[derive(Debug)]
+pub struct GaussNewton<'a, B: Backend> {
+    model: &'a Model<B>,
+    batches: &'a [Batch],
+}
+
+impl<'a, B: Backend> GaussNewton<'a, B> {
+    /// The Gauss-Newton matrix of the mean train loss over all examples of the batches.
+    pub fn new(model: &'a Model<B>, batches: &'a [Batch]) -> Self {
+        Self { model, batches }
+    }
+
+    /// The same over one of the batches: an unbiased estimate when batches are drawn with the frequency of their examples.
+    pub fn part(&self, batch: usize) -> Self {
+        Self { model: self.model, batches: &self.batches[batch..=batch] }
+    }
+
+    /// Batches.
+    pub fn n_batches(&self) -> usize {
+        self.batches.len()
+    }
+
+    /// Examples.
+    pub fn n_examples(&self) -> usize {
+        self.batches.iter().map(Batch::n_examples).sum()
+    }
+
+    /// The model.
+    pub fn model(&self) -> &'a Model<B> {
+        self.model
+    }
+}
+
+impl<B: Backend> LinearOperator<B> for GaussNewton<'_, B> {
+    fn apply(&self, v: &[B::Tensor]) -> Result<Vec<B::Tensor>> {
+        let mut out = self.model.zero_direction();
+        for batch in self.batches {
+            self.model.add_gauss_newton(batch, v, &mut out)?;
+        }
+        super::direction::scale(self.model.backend(), 1.0 / self.n_examples().max(1) as f64, &mut out);
+        Ok(out)
+    }
+}
+
+/// A + λI, with a λ for each layer.
+pub struct Damped<'a, B> {
+    /// The backend.
+    pub backend: &'a B,
+    /// A.
+    pub inner: &'a dyn LinearOperator<B>,
+    /// λ of each layer.
+    pub lambda: &'a [f64],
+}
+
+impl<B: Backend> LinearOperator<B> for Damped<'_, B> {
+    fn apply(&self, v: &[B::Tensor]) -> Result<Vec<B::Tensor>> {
+        let mut out = self.inner.apply(v)?;
+        for ((out, v), lambda) in out.iter_mut().zip(v).zip(self.lambda) {
+            self.backend.axpy(*lambda, v, out)?;
+        }
+        Ok(out)
+    }
+}
+
+/// (G + λI)⁻¹ by K-FAC or EK-FAC, held on the backend: a preconditioner of the iterations.
+#[derive(Clone, Debug)]
+pub struct EkfacInverse<'a, B: Backend> {
+    backend: &'a B,
+    layers: Vec<LayerPreconditioner<B>>,
+}
+
+impl<'a, B: Backend> EkfacInverse<'a, B> {
+    /// Of the `n_layers` layers of a preconditioner; the identity has none.
+    ///
+    /// # Errors
+    /// As [`Preconditioner::layer`].
+    pub fn new(backend: &'a B, preconditioner: Preconditioner<'_>, n_layers: usize) -> Result<Option<Self>> {
+        let layers = (0..n_layers).map(|i| preconditioner.layer(backend, LayerId(i))).collect::<Result<Option<_>>>()?;
+        Ok(layers.map(|layers| Self { backend, layers }))
+    }
+
+    /// λ of each layer.
+    pub fn lambda(&self) -> Vec<f64> {
+        self.layers.iter().map(|l| l.lambda).collect()
+    }
+}
+
+impl<B: Backend> LinearOperator<B> for EkfacInverse<'_, B> {
+    fn apply(&self, v: &[B::Tensor]) -> Result<Vec<B::Tensor>> {
+        self.layers.iter().zip(v).map(|(layer, v)| layer.apply(self.backend, v)).collect()
+    }
+}

@@ -1,0 +1,193 @@
+//! Every iterative inverse against the dense solve in f64, and the dense matrix against sums over all labels.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // Helpers of tests are tests.
+
+use etymon_curvature::inverse::{
+    CgOptions, Damped, Dense, EkfacInverse, GaussNewton, Lanczos, LinearOperator, NeumannOptions, conjugate_gradient,
+    neumann,
+};
+use etymon_curvature::{
+    CorrectionTap, Corrections, CovarianceTap, Covariances, Damping, Factors, Preconditioner, Spectrum, eigendecompose,
+};
+use etymon_data::{Batch, Content, Example, ExampleIndex, Padding, Target};
+use etymon_model::{Consumer, LayerIo, Model, ModelError, Objective, Tap};
+use etymon_tensor::{Backend, Cpu, Folds, Matrix, Scalar, Shape, Transpose};
+use faer::Mat;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde_json::json;
+
+const CLASSES: usize = 3;
+
+fn model<T: Scalar>() -> Model<Cpu<T>> {
+    let config = json!({"model_type": "mlp", "sizes": [4, 5, CLASSES], "activation": "tanh", "task": "classification"});
+    Model::new(Cpu::<T>::new(), config, 3).unwrap()
+}
+
+fn row(index: u64, values: &[f32], class: u32) -> Example {
+    Example {
+        index: ExampleIndex(index),
+        id: index.to_string(),
+        content: Content::Features { values: values.to_vec(), target: Target::Class(class) },
+        text: String::new(),
+        metadata: serde_json::Map::new(),
+    }
+}
+
+/// Inputs of very different size, for a curvature of very different eigenvalues.
+fn inputs(n: usize) -> Vec<Vec<f32>> {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let scales = [4.0, 1.0, 0.3, 0.1];
+    (0..n).map(|_| scales.iter().map(|s| s * (2.0 * rng.random::<f32>() - 1.0)).collect()).collect()
+}
+
+fn batches(examples: &[Example], size: usize) -> Vec<Batch> {
+    examples.chunks(size).map(|e| Batch::stack(e, Padding::None).unwrap()).collect()
+}
+
+fn examples(n: usize) -> Vec<Example> {
+    inputs(n).iter().enumerate().map(|(i, x)| row(i as u64, x, (i % CLASSES) as u32)).collect()
+}
+
+/// Keeps flattened gradients, one matrix `[n, d_out · d_in]` per layer.
+struct Gradients<T: Scalar>(Vec<Option<Matrix<T>>>);
+
+impl<T: Scalar> Tap<Cpu<T>> for Gradients<T> {
+    fn layer(&mut self, io: LayerIo<'_, Cpu<T>>) -> Result<(), ModelError> {
+        self.0[io.layer.0] = Some(Cpu::<T>::new().example_gradients(io.dout, io.input, io.segments)?);
+        Ok(())
+    }
+}
+
+/// One query's gradient as a direction.
+fn query<T: Scalar>(model: &Model<Cpu<T>>) -> Vec<Matrix<T>> {
+    let mut tap = Gradients(vec![None; model.layers().len()]);
+    let batch = Batch::stack(&[row(0, &[1.0, -0.5, 0.2, 0.1], 1)], Padding::None).unwrap();
+    model.run(&batch, Objective::TrainLoss, Consumer::Tap(&mut tap)).unwrap();
+    let shaped = |(x, s): (Option<Matrix<T>>, &etymon_model::LayerSpec)| {
+        model.backend().reshape(x.unwrap(), Shape::new(s.d_out, s.d_in)).unwrap()
+    };
+    tap.0.into_iter().zip(model.layers()).map(shaped).collect()
+}
+
+fn relative<T: Scalar>(x: &[Matrix<T>], y: &[Matrix<f64>]) -> f64 {
+    let numbers = |i: usize| x[i].as_slice().iter().zip(y[i].as_slice()).map(|(a, b)| (a.to_f64(), *b));
+    let sum = |f: &dyn Fn((f64, f64)) -> f64| (0..x.len()).flat_map(numbers).map(f).sum::<f64>();
+    (sum(&|(a, b)| (a - b) * (a - b)) / sum(&|(_, b)| b * b)).sqrt()
+}
+
+/// EK-FAC with every label of every input, weighted by drawing each as often as it is likely.
+fn factors(model: &Model<Cpu<f64>>, examples: &[Example]) -> Factors {
+    let (backend, specs) = (model.backend(), model.layers());
+    let run = |tap: &mut dyn Tap<Cpu<f64>>| {
+        for seed in 0..20 {
+            let batch = Batch::stack(examples, Padding::None).unwrap();
+            model.run(&batch, Objective::SampledLoss { seed }, Consumer::Tap(tap)).unwrap();
+        }
+    };
+    let mut tap = CovarianceTap::new(backend, specs, Covariances::empty(specs)).unwrap();
+    run(&mut tap);
+    let bases = eigendecompose(tap.finish(), specs, |_| ()).unwrap();
+    let layers = Factors::new(specs.to_vec(), bases.clone(), None).layers(backend).unwrap();
+    let mut tap = CorrectionTap::new(backend, specs, &layers, Corrections::empty(specs)).unwrap();
+    run(&mut tap);
+    Factors::new(specs.to_vec(), bases, Some(tap.finish().means()))
+}
+
+#[test]
+fn the_dense_matrix_is_the_mean_over_all_labels_by_their_probability() {
+    let model = model::<f64>();
+    let inputs = inputs(12);
+    let labelled = batches(&examples(12), 5);
+    let dense = Dense::new(model.backend(), &GaussNewton::new(&model, &labelled), &model.zero_direction()).unwrap();
+    let p = dense.matrix().nrows();
+    let mut exact = Mat::<f64>::zeros(p, p);
+    for x in &inputs {
+        let logits: Vec<f64> = model.outputs(1, x).unwrap();
+        let total: f64 = logits.iter().map(|z| z.exp()).sum();
+        for (class, z) in logits.iter().enumerate() {
+            let mut tap = Gradients(vec![None; 2]);
+            let batch = Batch::stack(&[row(0, x, class as u32)], Padding::None).unwrap();
+            model.run(&batch, Objective::TrainLoss, Consumer::Tap(&mut tap)).unwrap();
+            let g: Vec<f64> = tap.0.iter().flat_map(|x| x.as_ref().unwrap().as_slice().to_vec()).collect();
+            let weight = z.exp() / total / inputs.len() as f64;
+            exact += Mat::from_fn(p, p, |i, j| weight * g[i] * g[j]);
+        }
+    }
+    let error = (dense.matrix() - &exact).norm_l2() / exact.norm_l2();
+    println!("{p} weights: {error:.1e}");
+    assert!(error < 1e-12, "{error:e}");
+}
+
+/// Every method at both precisions against the dense f64 solve: errors of (CG, CG from EK-FAC, ASTRA, Lanczos, LiSSA), and
+/// the products that CG takes without and with EK-FAC.
+fn errors<T: Scalar>(tolerance: f64) -> ([f64; 5], [f64; 2]) {
+    let (exact, model) = (model::<f64>(), model::<T>());
+    let (backend, parts) = (model.backend(), batches(&examples(60), 10));
+    let fitted = factors(&exact, &examples(60));
+    let ekfac = Preconditioner::Kronecker {
+        factors: &fitted,
+        spectrum: Spectrum::Corrected,
+        damping: Damping::MeanEigenvalue(0.1),
+    };
+    let p = EkfacInverse::new(backend, ekfac, 2).unwrap().unwrap();
+    let lambda = p.lambda();
+    let dense = Dense::new(exact.backend(), &GaussNewton::new(&exact, &parts), &exact.zero_direction()).unwrap();
+    let wanted = dense.solve(exact.backend(), &query(&exact), &lambda).unwrap();
+
+    let (g, v) = (GaussNewton::new(&model, &parts), query(&model));
+    let damped = Damped { backend, inner: &g, lambda: &lambda };
+    let options = CgOptions { max_steps: 200, tolerance };
+    let plain = conjugate_gradient(backend, &damped, &v, None, options).unwrap();
+    let from_ekfac = conjugate_gradient(backend, &damped, &v, Some(&p), options).unwrap();
+    let steps = NeumannOptions { steps: 3000, step_size: 0.05, repeats: 4, seed: 1 };
+    let astra = neumann(&g, &lambda, &v, Some(&p), steps).unwrap();
+    let lissa = neumann(&g, &lambda, &v, None, NeumannOptions { steps: 20_000, step_size: 0.05, ..steps }).unwrap();
+    let one = vec![lambda[0]; 2];
+    let krylov = Lanczos::new(backend, &g, &v, (43, 43), 5).unwrap().solve(backend, &v, one[0]).unwrap();
+    let of_one = dense.solve(exact.backend(), &query(&exact), &one).unwrap();
+    let results = [
+        relative(&plain.x, &wanted),
+        relative(&from_ekfac.x, &wanted),
+        relative(&astra.x, &wanted),
+        relative(&krylov, &of_one),
+        relative(&lissa.x, &wanted),
+    ];
+    (results, [plain.products, from_ekfac.products])
+}
+
+#[test]
+fn every_iteration_comes_to_the_dense_solution() {
+    let (double, products) = errors::<f64>(1e-10);
+    println!("f64: {double:?}, products of CG {products:?}");
+    let (single, _) = errors::<f32>(1e-5);
+    println!("f32: {single:?}");
+    for (i, (method, tolerance)) in
+        [("cg", 1e-8), ("ekfac-cg", 1e-8), ("astra", 2e-2), ("lanczos", 1e-6), ("lissa", 5e-2)].into_iter().enumerate()
+    {
+        assert!(double[i] < tolerance, "{method} in f64: {:e}", double[i]);
+        assert!(single[i] < tolerance.max(1e-3), "{method} in f32: {:e}", single[i]);
+    }
+    assert!(products[1] < products[0], "a preconditioner saves products: {products:?}");
+}
+
+#[test]
+fn the_products_are_those_of_a_symmetric_matrix() {
+    let model = model::<f64>();
+    let parts = batches(&examples(20), 20);
+    let g = GaussNewton::new(&model, &parts);
+    let v = query(&model);
+    let w = g.apply(&v).unwrap();
+    let backend = model.backend();
+    let turned: Vec<_> = v
+        .iter()
+        .map(|x| {
+            backend
+                .matmul(x, Transpose::No, &backend.matmul(x, Transpose::Yes, x, Transpose::No).unwrap(), Transpose::No)
+                .unwrap()
+        })
+        .collect();
+    let dot =
+        |a: &[Matrix<f64>], b: &[Matrix<f64>]| a.iter().zip(b).map(|(a, b)| backend.dot(a, b).unwrap()).sum::<f64>();
+    let (left, right) = (dot(&turned, &w), dot(&g.apply(&turned).unwrap(), &v));
+    assert!((left - right).abs() < 1e-12 * left.abs().max(1e-12), "{left} and {right}");
+}
