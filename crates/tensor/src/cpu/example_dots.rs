@@ -3,14 +3,14 @@
 #![allow(unsafe_code)]
 
 use super::check;
-use super::examples::{Examples, Packed, Tile};
+use super::examples::{Examples, Packed, Tile, Tiles};
 use super::folds::low_rank_token_dots;
 use super::matrix::Matrix;
-use super::parallel::{Shared, for_each_with};
+use super::parallel::{Shared, for_each_task};
 use super::product::{Blocks, Mode, Panels, Side, Threads, View, ViewMut, add_dots, add_products, product};
 use super::reduce::{add_partials, row_dots};
 use super::scalar::Scalar;
-use crate::{Contraction, Precision, Result, Segment, Shape, Transpose};
+use crate::{Buffer, Contraction, Precision, Result, Segment, Shape, Transpose};
 
 /// Rows and columns of the blocks.
 const BLOCK_ROWS: usize = 16;
@@ -61,7 +61,7 @@ pub(crate) fn low_rank_example_dots<T: Scalar>(
             super::folds::segment_sums(&tokens, segments)
         }
         Contraction::Formed => {
-            let per_query: Vec<Segment> = (0..count).map(|q| Segment { start: q * rank, len: rank }).collect();
+            let per_query: Buffer<Segment> = (0..count).map(|q| Segment { start: q * rank, len: rank }).collect();
             let (u, v) = (View::of(u, Transpose::Yes), View::of(v, Transpose::No));
             let factors = Packed {
                 dout: Panels::pack_segments(precision, Threads::Pool, u, Side::Left, &per_query),
@@ -105,12 +105,6 @@ impl<T: Scalar> Queries<'_, T> {
     }
 }
 
-/// Buffers of one thread: blocks of D W_n, and of queries.
-struct Scratch<T> {
-    gradients: Vec<T>,
-    queries: Vec<T>,
-}
-
 /// Blocks of several D W_n one below the other, times the same block of all queries, summed over the blocks `[n, Q]`.
 fn dots_by_forming<T: Scalar>(examples: &Examples<'_, T>, queries: &Queries<'_, T>) -> Matrix<T> {
     let (shape, n, count) = (examples.shape(), examples.segments.len(), queries.count());
@@ -118,17 +112,17 @@ fn dots_by_forming<T: Scalar>(examples: &Examples<'_, T>, queries: &Queries<'_, 
     if n * count == 0 {
         return out;
     }
-    let tiles = Tile::all(shape, BLOCK_ROWS, BLOCK_COLS);
-    let groups: Vec<&[Tile]> = tiles.chunks(tiles.len().div_ceil(PARTIALS).max(1)).collect();
+    let tiles = Tiles { shape, rows: BLOCK_ROWS, cols: BLOCK_COLS };
+    let group = tiles.count().div_ceil(PARTIALS).max(1);
+    let groups = tiles.count().div_ceil(group);
     let packed = examples.pack();
-    let mut partials = vec![T::ZERO; groups.len() * n * count];
+    let mut partials = Buffer::zeros(groups * n * count);
     let shared = Shared::new(&mut partials);
-    let scratch = || Scratch { gradients: Vec::new(), queries: Vec::new() };
-    for_each_with(groups.len(), examples.is_big(), scratch, |scratch, task| {
+    for_each_task(groups, examples.is_big(), |task| {
         // SAFETY: each task has its own partial sum.
         let partial = unsafe { shared.part(task * n * count, n * count) };
-        for &tile in groups[task] {
-            add_tile(&packed, queries, tile, shape.cols, scratch, partial, n);
+        for i in task * group..tiles.count().min((task + 1) * group) {
+            add_tile(&packed, queries, tiles.get(i), shape.cols, partial, n);
         }
     });
     add_partials(&partials, n * count, 0, out.as_mut_slice());
@@ -141,13 +135,15 @@ fn add_tile<T: Scalar>(
     queries: &Queries<'_, T>,
     tile: Tile,
     width: usize,
-    scratch: &mut Scratch<T>,
     partial: &mut [T],
     n: usize,
 ) {
     let (len, count) = (tile.rows * tile.cols, queries.count());
     let most = (if n < MANY_EXAMPLES { FEW } else { MANY } / len).max(1);
-    for first_query in (0..count).step_by(if matches!(queries, Queries::Full(_)) { count } else { most }) {
+    let is_full = matches!(queries, Queries::Full(_));
+    let mut query_blocks = Buffer::stale(if is_full { 0 } else { most.min(count) * len });
+    let mut gradient_blocks = Buffer::stale(most.min(n) * len);
+    for first_query in (0..count).step_by(if is_full { count } else { most }) {
         let right = match queries {
             Queries::Full(all) => {
                 let data = &all.as_slice()[tile.row * width + tile.col..];
@@ -155,29 +151,28 @@ fn add_tile<T: Scalar>(
             }
             Queries::Factors { factors, .. } => {
                 let members = most.min(count - first_query);
-                form(factors, first_query, members, tile, &mut scratch.queries)
+                form(factors, first_query, members, tile, &mut query_blocks)
             }
         };
         for first in (0..n).step_by(most) {
-            let left = form(packed, first, most.min(n - first), tile, &mut scratch.gradients);
+            let left = form(packed, first, most.min(n - first), tile, &mut gradient_blocks);
             let out = &mut partial[first * count + first_query..];
             if n < MANY_EXAMPLES { add_dots(left, right, out, count) } else { add_products(left, right, out, count) }
         }
     }
 }
 
-/// The block `tile` of the products over `members` runs from `first` on.
+/// The block `tile` of the products over `members` runs from `first` on, to `blocks`, which has room for them.
 fn form<'a, T: Scalar>(
     packed: &Packed<T>,
     first: usize,
     members: usize,
     tile: Tile,
-    scratch: &'a mut Vec<T>,
+    blocks: &'a mut [T],
 ) -> Blocks<'a, T> {
     let len = tile.rows * tile.cols;
-    scratch.resize(scratch.len().max(members * len), T::ZERO);
-    for (i, block) in scratch.chunks_exact_mut(len).take(members).enumerate() {
+    for (i, block) in blocks.chunks_exact_mut(len).take(members).enumerate() {
         packed.form(first + i, tile, Mode::Replace, &ViewMut::new(block, tile.rows, tile.cols, tile.cols));
     }
-    Blocks::new(scratch, members, len, tile.rows, tile.cols, tile.cols)
+    Blocks::new(blocks, members, len, tile.rows, tile.cols, tile.cols)
 }
