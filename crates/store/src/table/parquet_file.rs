@@ -21,7 +21,7 @@ const GROUP_ROWS: usize = 1 << 16;
 const GROUP_VALUES: usize = 1 << 24;
 
 /// A parquet file in the making. Scores (f32) are stored as they are, all else is zstd-compressed: scores hardly
-/// compress, and each column has a compressor of its own, of about a megabyte, for as long as the file is written.
+/// compress, and each compressed column has a compressor of its own for as long as the file is written.
 pub(super) struct ParquetWriter {
     path: PathBuf,
     writer: ArrowWriter<AtomicFile>,
