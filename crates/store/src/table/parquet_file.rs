@@ -17,11 +17,10 @@ use crate::error::{Result, StoreError};
 
 /// Most rows of a row group.
 const GROUP_ROWS: usize = 1 << 16;
-/// Most values of a row group, which bounds the writer's memory for tables of many columns (64 MiB of floats).
-const GROUP_VALUES: usize = 1 << 24;
+/// Most values of a row group, which bounds the writer's memory for tables of many columns (256 MiB of floats).
+const GROUP_VALUES: usize = 1 << 26;
 
-/// A parquet file in the making. Scores (f32) are stored as they are, all else is zstd-compressed: scores hardly
-/// compress, and each compressed column has a compressor of its own for as long as the file is written.
+/// A parquet file in the making, zstd-compressed.
 pub(super) struct ParquetWriter {
     path: PathBuf,
     writer: ArrowWriter<AtomicFile>,
@@ -51,14 +50,9 @@ fn properties(schema: &Schema) -> Result<WriterProperties, ParquetError> {
         .set_max_row_group_row_count(Some(group_rows))
         .set_statistics_enabled(EnabledStatistics::Chunk)
         .set_dictionary_enabled(false);
-    for field in schema.fields() {
-        let column = ColumnPath::new(vec![field.name().clone()]);
-        properties = match field.data_type() {
-            DataType::Float32 => properties.set_column_compression(column, Compression::UNCOMPRESSED),
-            // Text repeats: layers, tokens, runs.
-            DataType::Utf8 => properties.set_column_dictionary_enabled(column, true),
-            _ => properties,
-        };
+    // Scores hardly repeat, text does: layers, tokens, runs.
+    for field in schema.fields().iter().filter(|f| f.data_type() == &DataType::Utf8) {
+        properties = properties.set_column_dictionary_enabled(ColumnPath::from(field.name().as_str()), true);
     }
     Ok(properties.build())
 }
