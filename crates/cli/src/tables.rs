@@ -12,6 +12,7 @@ use etymon_model::LayerSpec;
 use etymon_store::{
     LayerTableWriter, QueryRow, RunFolder, ScoreTable, ScoreTableWriter, StoreError, TokenTableWriter, TopRow, TopSide,
 };
+use etymon_tensor::Buffer;
 use serde_json::json;
 
 use crate::error::Result;
@@ -129,7 +130,7 @@ fn write_layers(
     table: &mut LayerTableWriter,
     ids: &[String],
     names: &[String],
-    layers: &[Vec<f32>],
+    layers: &[Buffer<f32>],
     n_queries: usize,
 ) -> std::result::Result<(), StoreError> {
     let (mut train_ids, mut layer_ids, mut scores) = (Vec::new(), Vec::new(), Vec::new());
@@ -271,7 +272,7 @@ impl ScoreSink for Collect {
     fn block(&mut self, block: &ScoreBlock<'_>) -> etymon_attribution::Result<()> {
         for (i, example) in block.examples.iter().enumerate() {
             let layers = block.layers.map(|layers| layers.iter().map(|layer| layer[i]).collect());
-            let tokens = block.tokens.map(|tokens| tokens[i].clone());
+            let tokens = block.tokens.map(|tokens| tokens[i].to_vec());
             self.0.insert(example.index, Known { layers, tokens });
         }
         Ok(())

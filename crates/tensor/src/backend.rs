@@ -1,7 +1,8 @@
 //! The traits that models, taps and folds speak to. They never see a slice, so a GPU backend needs no change in them.
 
 use crate::{
-    Accumulate, Activation, Attention, CrossEntropy, Host, Label, Result, RotaryStyle, Segment, Shape, Transpose,
+    Accumulate, Activation, Attention, Buffer, CrossEntropy, Host, Label, Result, RotaryStyle, Segment, Shape,
+    Transpose,
 };
 
 /// Matrices and the operations of a model, each with its backward.
@@ -25,7 +26,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Host numbers (row major) to the backend.
     fn upload<H: Host>(&self, shape: Shape, data: &[H]) -> Result<Self::Tensor>;
     /// A matrix to the host (row major).
-    fn download<H: Host>(&self, x: &Self::Tensor) -> Vec<H>;
+    fn download<H: Host>(&self, x: &Self::Tensor) -> Buffer<H>;
     /// Rows `ids` of `x` `[T, d]`, in the order given → `[ids.len(), d]`.
     fn gather_rows(&self, x: &Self::Tensor, ids: &[usize]) -> Result<Self::Tensor>;
     /// The inverse: a zero matrix `[rows, d]` with row `ids[i]` += row i of `x` `[ids.len(), d]`.
@@ -71,7 +72,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Sum over rows of `x` `[T, d]`, added to `out` `[1, d]`.
     fn add_column_sums(&self, x: &Self::Tensor, out: &mut Self::Tensor) -> Result<()>;
     /// Sum over columns of `x` `[T, d]`, in f64.
-    fn row_sums(&self, x: &Self::Tensor) -> Vec<f64>;
+    fn row_sums(&self, x: &Self::Tensor) -> Buffer<f64>;
 
     // ---- the operations of a model --------------------------------------------------------------------------------
 
@@ -172,9 +173,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// Softmax cross entropy in place: `logits` `[n, classes]` become the gradient of the chosen scalar, summed over
     /// rows; returns the scalar of each row. Computed by a stable log-sum-exp.
-    fn cross_entropy(&self, kind: CrossEntropy, logits: &mut Self::Tensor, labels: &[Label]) -> Result<Vec<f64>>;
+    fn cross_entropy(&self, kind: CrossEntropy, logits: &mut Self::Tensor, labels: &[Label]) -> Result<Buffer<f64>>;
     /// ½‖target − x‖² of each row, and its gradient x − target; equal shapes `[n, d]`.
-    fn squared_error(&self, x: &Self::Tensor, target: &Self::Tensor) -> Result<(Vec<f64>, Self::Tensor)>;
+    fn squared_error(&self, x: &Self::Tensor, target: &Self::Tensor) -> Result<(Buffer<f64>, Self::Tensor)>;
 
     // ---- the updates of optimizers ----------------------------------------------------------------------------------
 
@@ -248,7 +249,7 @@ pub trait Folds: Backend {
         input: &Self::Tensor,
         segments: &[Segment],
         weight: &Self::Tensor,
-    ) -> Result<Vec<f64>>;
+    ) -> Result<Buffer<f64>>;
 
     /// ⟨query, D W_n⟩ for `queries` `[Q, d_out · d_in]` (row-major `[d_out, d_in]` each) → `[segments.len(), Q]`.
     fn example_dots(

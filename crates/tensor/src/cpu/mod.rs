@@ -13,7 +13,6 @@ mod movement;
 mod norm;
 mod optimizer;
 mod parallel;
-mod pool;
 mod product;
 mod reduce;
 mod rotary;
@@ -23,9 +22,10 @@ pub use matrix::Matrix;
 pub(crate) use product::{has_matrix_units, kept_panel_bytes};
 pub use scalar::Scalar;
 
+use crate::pool;
 use crate::{
-    Accumulate, Activation, Attention, Backend, CrossEntropy, Folds, Host, Label, Precision, Result, RotaryStyle,
-    Segment, Shape, Transpose,
+    Accumulate, Activation, Attention, Backend, Buffer, CrossEntropy, Folds, Host, Label, Precision, Result,
+    RotaryStyle, Segment, Shape, Transpose,
 };
 use std::marker::PhantomData;
 
@@ -46,6 +46,7 @@ impl<T: Scalar> Cpu<T> {
     /// Frees the memory of dropped matrices, which is kept for the next ones: at most what was once in use at a time.
     pub fn release_memory(&self) {
         pool::trim::<T>();
+        pool::trim::<f64>();
     }
 }
 
@@ -76,7 +77,7 @@ impl<T: Scalar> Backend for Cpu<T> {
         movement::upload(shape, data)
     }
 
-    fn download<H: Host>(&self, x: &Matrix<T>) -> Vec<H> {
+    fn download<H: Host>(&self, x: &Matrix<T>) -> Buffer<H> {
         movement::download(x)
     }
 
@@ -153,7 +154,7 @@ impl<T: Scalar> Backend for Cpu<T> {
         reduce::add_column_sums(x, out)
     }
 
-    fn row_sums(&self, x: &Matrix<T>) -> Vec<f64> {
+    fn row_sums(&self, x: &Matrix<T>) -> Buffer<f64> {
         reduce::row_sums(x)
     }
 
@@ -260,11 +261,11 @@ impl<T: Scalar> Backend for Cpu<T> {
         attention::backward(spec, dy, q, k, v, segments)
     }
 
-    fn cross_entropy(&self, kind: CrossEntropy, logits: &mut Matrix<T>, labels: &[Label]) -> Result<Vec<f64>> {
+    fn cross_entropy(&self, kind: CrossEntropy, logits: &mut Matrix<T>, labels: &[Label]) -> Result<Buffer<f64>> {
         loss::cross_entropy(kind, logits, labels)
     }
 
-    fn squared_error(&self, x: &Matrix<T>, target: &Matrix<T>) -> Result<(Vec<f64>, Matrix<T>)> {
+    fn squared_error(&self, x: &Matrix<T>, target: &Matrix<T>) -> Result<(Buffer<f64>, Matrix<T>)> {
         loss::squared_error(x, target)
     }
 
@@ -302,11 +303,11 @@ impl<T: Scalar> Folds for Cpu<T> {
 
     fn sums(&self, shape: Shape, values: Vec<f64>) -> Result<Matrix<f64>> {
         check::length("sums", shape, values.len(), shape.len())?;
-        Ok(Matrix::from_vec(shape, values))
+        Ok(Matrix::from_buffer(shape, values.into()))
     }
 
     fn take_values(&self, sums: Matrix<f64>) -> Vec<f64> {
-        sums.into_vec()
+        sums.into_buffer().into_vec()
     }
 
     fn syrk_accumulate(&self, x: &Matrix<T>, acc: &mut Matrix<f64>) -> Result<()> {
@@ -337,7 +338,7 @@ impl<T: Scalar> Folds for Cpu<T> {
         input: &Matrix<T>,
         segments: &[Segment],
         weight: &Matrix<T>,
-    ) -> Result<Vec<f64>> {
+    ) -> Result<Buffer<f64>> {
         examples::weighted_squares(self.precision, dout, input, segments, weight)
     }
 
