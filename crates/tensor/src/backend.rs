@@ -16,6 +16,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// A matrix `[rows, cols]` on this backend.
     type Tensor: Clone + Send + Sync + std::fmt::Debug;
 
+    /// Frees the memory of dropped matrices, where it is kept for the next ones.
+    fn release_memory(&self) {}
+
     // ---- movement -------------------------------------------------------------------------------------------------
 
     /// Shape of a matrix.

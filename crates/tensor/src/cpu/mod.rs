@@ -42,11 +42,6 @@ impl<T: Scalar> Cpu<T> {
     pub const fn new() -> Self {
         Self { precision: Precision::F32, numbers: PhantomData }
     }
-
-    /// Frees the memory of dropped matrices, which is kept for the next ones: at most what was once in use at a time.
-    pub fn release_memory(&self) {
-        pool::trim::<T>();
-    }
 }
 
 impl Cpu<f32> {
@@ -63,6 +58,11 @@ impl Cpu<f32> {
 
 impl<T: Scalar> Backend for Cpu<T> {
     type Tensor = Matrix<T>;
+
+    /// Dropped matrices are kept up to what was once in use at a time.
+    fn release_memory(&self) {
+        pool::trim::<T>();
+    }
 
     fn shape(&self, x: &Matrix<T>) -> Shape {
         x.shape()
