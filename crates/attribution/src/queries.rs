@@ -8,6 +8,9 @@ use etymon_tensor::{Folds, Shape, Transpose};
 use crate::low_rank::{LowRank, truncated_svd};
 use crate::{AttributionError, Result};
 
+/// Seed of the random start of the singular value decompositions.
+const SVD_SEED: u64 = 0;
+
 /// How preconditioned query gradients are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rank {
@@ -216,8 +219,8 @@ impl<B: Folds> QueryTap<'_, B> {
                 backend.write_rows(all, query, &backend.reshape(p, flat)?)?;
             }
             LayerQueries::Low { u, v, rank } => {
-                let Some(LowRank { u: mut left, v: mut right }) = truncated_svd(backend, &m, *rank, layer as u64)?
-                else {
+                // One seed for all layers: their numbers depend on the group of layers that the model taps.
+                let Some(LowRank { u: mut left, v: mut right }) = truncated_svd(backend, &m, *rank, SVD_SEED)? else {
                     return Err(AttributionError::Svd { layer: self.specs[layer].name.clone() });
                 };
                 if let Some(damped) = damped {
