@@ -12,6 +12,9 @@ const PROGRAM: u64 = 12 << 20;
 /// Bytes of a token in a window: the id, its stacked copies, its text.
 const TOKEN: u64 = 32;
 
+/// A part of what is counted is lost on top of it, between blocks of memory.
+const LOST: u64 = 16;
+
 /// One phase of a command.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Phase {
@@ -112,7 +115,7 @@ impl Load<'_> {
             let disk = memory.correction + memory.correction / 2;
             phases.push(phase("correction", held, disk, correction_flops(specs, c.rows, c.examples)));
         }
-        phases
+        with_losses(phases)
     }
 
     /// The phases of `etymon score` for one group of layers.
@@ -155,8 +158,13 @@ impl Load<'_> {
                 false => score_flops(specs, c.rows, c.examples, queries, task.rank),
             },
         });
-        phases
+        with_losses(phases)
     }
+}
+
+fn with_losses(mut phases: Vec<Phase>) -> Vec<Phase> {
+    phases.iter_mut().for_each(|phase| phase.memory += phase.memory / LOST);
+    phases
 }
 
 /// What is scored.

@@ -185,6 +185,7 @@ impl<B: Folds> Pass<'_, B> {
 
     fn eigen(&mut self, covariances: Covariances) -> Result<()> {
         let started = Instant::now();
+        self.model.backend().release_memory();
         self.begin(Phase::Eigendecomposition, 0);
         let specs = self.model.layers();
         let examples = covariances.examples;

@@ -16,7 +16,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// A matrix `[rows, cols]` on this backend.
     type Tensor: Clone + Send + Sync + std::fmt::Debug;
 
-    /// Frees the memory of dropped matrices, where it is kept for the next ones.
+    /// Gives memory that is free, but kept for the next matrices, back to the system.
     fn release_memory(&self) {}
 
     // ---- movement -------------------------------------------------------------------------------------------------

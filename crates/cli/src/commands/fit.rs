@@ -67,7 +67,18 @@ pub fn run(args: &FitArgs, context: Context) -> CommandResult {
             run
         }
     };
-    let options = FitOptions {
+    let options = options(args, seed, choice);
+    let mut bars = FitBars::new(context.reporter, counted.examples);
+    let summary = fit(&opened.model, &corpus, &options, folder.path(), &mut bars)?;
+    let mut folder = folder;
+    folder.update_progress(json!({ "examples": summary.examples, "data": counted.json() }))?;
+    let folder = folder.complete(summary.timings.clone())?;
+    context.reporter.say(format!("factors in {}", folder.path().display()));
+    Ok(Outcome::Done(result(&folder, Some(&summary))))
+}
+
+fn options(args: &FitArgs, seed: u64, choice: Choice) -> FitOptions {
+    FitOptions {
         labels: match args.labels {
             LabelSource::Model => Labels::Model { seed },
             LabelSource::Data => Labels::Data,
@@ -77,14 +88,7 @@ pub fn run(args: &FitArgs, context: Context) -> CommandResult {
         shard_examples: SHARD,
         limits: BatchLimits { max_rows: choice.batch_rows, max_examples: usize::MAX },
         groups: choice.groups,
-    };
-    let mut bars = FitBars::new(context.reporter, counted.examples);
-    let summary = fit(&opened.model, &corpus, &options, folder.path(), &mut bars)?;
-    let mut folder = folder;
-    folder.update_progress(json!({ "examples": summary.examples, "data": counted.json() }))?;
-    let folder = folder.complete(summary.timings.clone())?;
-    context.reporter.say(format!("factors in {}", folder.path().display()));
-    Ok(Outcome::Done(result(&folder, Some(&summary))))
+    }
 }
 
 /// Rows per batch and layers per pass; refuses a fit for which memory does not suffice.
