@@ -14,6 +14,7 @@ mod fit;
 mod memory;
 mod operations;
 mod partial;
+mod parts;
 mod precondition;
 
 pub use correction::{CorrectionTap, Corrections};

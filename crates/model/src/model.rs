@@ -1,5 +1,8 @@
 //! A model: its description, its parameters, and one pass over a batch.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use etymon_data::{Batch, Content, Example, Input, RowRange, Target};
 use etymon_tensor::{Backend, Buffer, Host, Label, Segment, Shape};
 use rand::{RngExt, SeedableRng};
@@ -9,7 +12,7 @@ use serde_json::Value;
 use crate::blueprint::Blueprint;
 use crate::config::{ModelConfig, Task};
 use crate::decoder::{Decoder, Labelled, TokenRows};
-use crate::layers::{LayerSpec, Linear, select};
+use crate::layers::{LayerSpec, Linear, select, tap_where};
 use crate::mlp::{Goal, Mlp};
 use crate::objective::{Measurement, Objective, label_stream};
 use crate::params::{Init, ParamSpec, Params};
@@ -30,7 +33,8 @@ pub struct Model<B: Backend> {
     config: ModelConfig,
     arch: Arch,
     specs: Vec<ParamSpec>,
-    params: Params<B>,
+    /// Shared by the models that differ in their tapped layers only.
+    params: Arc<Params<B>>,
     layers: Vec<LayerSpec>,
 }
 
@@ -62,7 +66,7 @@ impl<B: Backend> Model<B> {
             .enumerate()
             .map(|(i, spec)| Ok(backend.upload(spec.shape, &numbers(i, spec)?)?))
             .collect::<Result<_>>()?;
-        Ok(Self { backend, json, config, arch, specs, params: Params::new(tensors), layers })
+        Ok(Self { backend, json, config, arch, specs, params: Arc::new(Params::new(tensors)), layers })
     }
 
     /// The same model on another backend, with the same tapped layers.
@@ -75,7 +79,7 @@ impl<B: Backend> Model<B> {
         };
         let tensors = self.specs.iter().zip(self.params.iter()).map(upload).collect::<Result<_>>()?;
         Ok(Model {
-            params: Params::new(tensors),
+            params: Arc::new(Params::new(tensors)),
             backend,
             json: self.json.clone(),
             config: self.config.clone(),
@@ -93,6 +97,23 @@ impl<B: Backend> Model<B> {
     pub fn select_layers(&mut self, pattern: Option<&str>) -> Result<()> {
         self.layers = select(pattern, self.arch.linears_mut())?;
         Ok(())
+    }
+
+    /// This model with some of its tapped layers only, which are numbered from 0; the parameters are shared. A backward
+    /// pass for them need not go below the lowest.
+    #[must_use]
+    pub fn with_layers(&self, range: Range<usize>) -> Self {
+        let mut part = self.clone();
+        part.layers = tap_where(part.arch.linears_mut(), |layer| layer.tap.is_some_and(|id| range.contains(&id.0)));
+        part
+    }
+
+    /// The part of the blocks that a backward pass for taps visits: those from the lowest with a tapped layer on.
+    pub(crate) fn visited_blocks(&self) -> f64 {
+        match &self.arch {
+            Arch::Decoder(decoder) => decoder.visited_blocks(),
+            Arch::Mlp(_) => 1.0,
+        }
     }
 
     /// The tapped layers in forward order.
@@ -127,7 +148,7 @@ impl<B: Backend> Model<B> {
 
     /// The parameters, to change.
     pub fn params_mut(&mut self) -> &mut Params<B> {
-        &mut self.params
+        Arc::make_mut(&mut self.params)
     }
 
     /// Number of scalars in all parameters.

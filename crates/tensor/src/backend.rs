@@ -17,6 +17,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// A matrix `[rows, cols]` on this backend.
     type Tensor: Clone + Send + Sync + std::fmt::Debug;
 
+    /// Gives memory that is free, but kept for the next matrices, back to the system.
+    fn release_memory(&self) {}
+
     // ---- movement -------------------------------------------------------------------------------------------------
 
     /// Shape of a matrix.
