@@ -4,6 +4,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::{Builder, ScopedJoinHandle};
 
 use etymon_data::Example;
+use etymon_tensor::Buffer;
 
 use crate::{AttributionError, Result, ScoreBlock, ScoreSink};
 
@@ -58,16 +59,16 @@ impl ScoreSink for Behind<'_> {
 /// A block of its own.
 struct OwnedBlock {
     examples: Vec<Example>,
-    scores: Vec<f32>,
-    layers: Option<Vec<Vec<f32>>>,
-    tokens: Option<Vec<Vec<f32>>>,
+    scores: Buffer<f32>,
+    layers: Option<Vec<Buffer<f32>>>,
+    tokens: Option<Vec<Buffer<f32>>>,
 }
 
 impl OwnedBlock {
     fn of(block: &ScoreBlock<'_>) -> Self {
         Self {
             examples: block.examples.to_vec(),
-            scores: block.scores.to_vec(),
+            scores: block.scores.into(),
             layers: block.layers.map(<[_]>::to_vec),
             tokens: block.tokens.map(<[_]>::to_vec),
         }

@@ -3,7 +3,7 @@
 
 use etymon_data::{Batch, BatchLimits, DataError, Example, Prefetch, WindowSize, Windows};
 use etymon_model::Model;
-use etymon_tensor::Folds;
+use etymon_tensor::{Buffer, Folds};
 
 use crate::{AttributionError, Parts, Result, ScoreBlock, ScoreSink};
 
@@ -16,11 +16,11 @@ const AHEAD: usize = 2;
 #[derive(Default)]
 pub(crate) struct BatchScores {
     /// `[n, Q]`.
-    pub totals: Vec<f64>,
+    pub totals: Buffer<f64>,
     /// Per layer `[n, Q]`; empty if not wanted.
-    pub layers: Vec<Vec<f32>>,
+    pub layers: Vec<Buffer<f32>>,
     /// Per example `[rows, Q]`; empty if not wanted.
-    pub tokens: Vec<Vec<f64>>,
+    pub tokens: Vec<Buffer<f64>>,
 }
 
 /// Runs all examples, and gives their scores (on `shape.0` queries, with the parts `shape.1`) to the sink in order.
@@ -56,23 +56,23 @@ pub(crate) struct WindowScores {
     n_queries: usize,
     parts: Parts,
     /// `[n, Q]`.
-    totals: Vec<f64>,
+    totals: Buffer<f64>,
     /// Per layer `[n, Q]`.
-    layers: Vec<Vec<f32>>,
+    layers: Vec<Buffer<f32>>,
     /// Per example `[rows, Q]`.
-    tokens: Vec<Vec<f32>>,
+    tokens: Vec<Buffer<f32>>,
 }
 
 impl WindowScores {
     pub fn new(n: usize, n_queries: usize, parts: Parts) -> Self {
-        let tokens = if parts.tokens { vec![Vec::new(); n] } else { Vec::new() };
-        Self { n_queries, parts, totals: vec![0.0; n * n_queries], layers: Vec::new(), tokens }
+        let tokens = if parts.tokens { vec![Buffer::default(); n] } else { Vec::new() };
+        Self { n_queries, parts, totals: Buffer::zeros(n * n_queries), layers: Vec::new(), tokens }
     }
 
     /// Takes the scores of the examples at `places`.
     pub fn put(&mut self, places: &[usize], scores: BatchScores) {
         let n = self.totals.len();
-        self.layers.resize_with(scores.layers.len(), || vec![0.0; n]);
+        self.layers.resize_with(scores.layers.len(), || Buffer::zeros(n));
         scatter(self.n_queries, places, &scores.totals, &mut self.totals);
         for (from, into) in scores.layers.iter().zip(&mut self.layers) {
             scatter(self.n_queries, places, from, into);
@@ -103,6 +103,6 @@ fn scatter<T: Copy>(width: usize, places: &[usize], from: &[T], into: &mut [T]) 
     }
 }
 
-fn narrow(x: &[f64]) -> Vec<f32> {
+fn narrow(x: &[f64]) -> Buffer<f32> {
     x.iter().map(|&x| x as f32).collect()
 }

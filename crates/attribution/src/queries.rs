@@ -9,6 +9,9 @@ use crate::form::Form;
 use crate::low_rank::{LowRank, truncated_svd};
 use crate::{AttributionError, Rank, Result};
 
+/// Seed of the random start of the singular value decompositions.
+const SVD_SEED: u64 = 0;
+
 /// The prepared queries of one layer.
 #[derive(Clone, Debug)]
 pub enum LayerQueries<B: Folds> {
@@ -212,8 +215,8 @@ impl<B: Folds> QueryTap<'_, B> {
                 backend.write_rows(all, query, &backend.reshape(p, flat)?)?;
             }
             LayerQueries::Low { rank, .. } => {
-                let Some(LowRank { u: mut left, v: mut right }) = truncated_svd(backend, &m, *rank, layer as u64)?
-                else {
+                // One seed for all layers: their numbers depend on the group of layers that the model taps.
+                let Some(LowRank { u: mut left, v: mut right }) = truncated_svd(backend, &m, *rank, SVD_SEED)? else {
                     return Err(AttributionError::Svd { layer: self.specs[layer].name.clone() });
                 };
                 if let Some(damped) = damped {

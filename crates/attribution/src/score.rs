@@ -2,7 +2,7 @@
 
 use etymon_data::{Batch, BatchLimits, DataError, Example, ExampleIndex, Padding};
 use etymon_model::{Consumer, LayerIo, Model, ModelError, Objective, Tap};
-use etymon_tensor::{Folds, Shape};
+use etymon_tensor::{Buffer, Folds, Shape};
 
 use crate::pass::{BatchScores, WindowScores, pass};
 use crate::queries::LayerQueries;
@@ -62,7 +62,7 @@ struct ScoreTap<'a, B: Folds> {
     backend: &'a B,
     queries: &'a Queries<B>,
     parts: Parts,
-    /// Rows of each example.
+    /// Rows of each example, where tokens are wanted.
     n_rows: Vec<usize>,
     scores: BatchScores,
 }
@@ -71,9 +71,10 @@ impl<'a, B: Folds> ScoreTap<'a, B> {
     fn new(backend: &'a B, queries: &'a Queries<B>, batch: &Batch, parts: Parts) -> Self {
         let (n, q) = (batch.n_examples(), queries.len());
         let n_layers = if parts.layers { queries.layers.len() } else { 0 };
-        let n_rows = batch.example_rows();
-        let tokens = if parts.tokens { n_rows.iter().map(|n| vec![0.0; n * q]).collect() } else { Vec::new() };
-        let scores = BatchScores { totals: vec![0.0; n * q], layers: vec![vec![0.0; n * q]; n_layers], tokens };
+        let n_rows = if parts.tokens { batch.example_rows() } else { Vec::new() };
+        let tokens = n_rows.iter().map(|n| Buffer::zeros(n * q)).collect();
+        let layers = vec![Buffer::zeros(n * q); n_layers];
+        let scores = BatchScores { totals: Buffer::zeros(n * q), layers, tokens };
         Self { backend, queries, parts, n_rows, scores }
     }
 
@@ -109,7 +110,7 @@ impl<B: Folds> Tap<B> for ScoreTap<'_, B> {
         let q = self.queries.len();
         let (by_example, by_row) = self.products(&io)?;
         let first = io.first_example * q;
-        for (i, x) in self.backend.download::<f32>(&by_example).into_iter().enumerate() {
+        for (i, &x) in self.backend.download::<f32>(&by_example).iter().enumerate() {
             self.scores.totals[first + i] += f64::from(x);
             if let Some(layer) = self.scores.layers.get_mut(io.layer.0) {
                 layer[first + i] += x;

@@ -3,7 +3,7 @@
 use etymon_curvature::{LayerPreconditioner, Preconditioner};
 use etymon_data::{BatchLimits, DataError, Example};
 use etymon_model::{Consumer, LayerId, LayerIo, LayerSpec, Model, ModelError, Objective, Tap};
-use etymon_tensor::{Folds, Shape};
+use etymon_tensor::{Buffer, Folds, Shape};
 
 use crate::pass::{BatchScores, pass};
 use crate::{Parts, Result, ScoreSink};
@@ -24,7 +24,7 @@ pub fn self_influence<B: Folds>(
         .map(|i| Weights::new(backend, &preconditioner, &specs[i], LayerId(i)))
         .collect::<Result<Vec<_>>>()?;
     pass(model, examples, limits, (1, Parts::default()), sink, |batch| {
-        let mut tap = SelfTap { backend, layers: &layers, totals: vec![0.0; batch.n_examples()] };
+        let mut tap = SelfTap { backend, layers: &layers, totals: Buffer::zeros(batch.n_examples()) };
         model.run(batch, Objective::TrainLoss, Consumer::Tap(&mut tap))?;
         Ok(BatchScores { totals: tap.totals, ..BatchScores::default() })
     })
@@ -53,7 +53,7 @@ impl<B: Folds> Weights<B> {
 struct SelfTap<'a, B: Folds> {
     backend: &'a B,
     layers: &'a [Weights<B>],
-    totals: Vec<f64>,
+    totals: Buffer<f64>,
 }
 
 impl<B: Folds> Tap<B> for SelfTap<'_, B> {
@@ -66,7 +66,7 @@ impl<B: Folds> Tap<B> for SelfTap<'_, B> {
             (input, dout) = (&rotated.0, &rotated.1);
         }
         let parts = self.backend.weighted_squares(dout, input, io.segments, inverse)?;
-        self.totals[io.first_example..].iter_mut().zip(parts).for_each(|(x, y)| *x += y);
+        self.totals[io.first_example..].iter_mut().zip(parts.iter()).for_each(|(x, y)| *x += y);
         Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! Where scores go, block by block.
 
 use etymon_data::Example;
+use etymon_tensor::Buffer;
 
 use crate::Result;
 
@@ -12,10 +13,10 @@ pub struct ScoreBlock<'a> {
     /// `[n, Q]` I(q, m), row major.
     pub scores: &'a [f32],
     /// `[n, Q]` per layer, if asked for; they add up to `scores`.
-    pub layers: Option<&'a [Vec<f32>]>,
+    pub layers: Option<&'a [Buffer<f32>]>,
     /// Per example `[rows, Q]`, row major, if asked for; row t belongs to the position that predicts token t + 1. They
     /// add up to `scores`.
-    pub tokens: Option<&'a [Vec<f32>]>,
+    pub tokens: Option<&'a [Buffer<f32>]>,
 }
 
 /// Receives scores. Implementations write tables, keep the top, or collect.

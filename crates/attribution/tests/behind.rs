@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use etymon_attribution::{AttributionError, Result, ScoreBlock, ScoreSink, behind};
 use etymon_data::{Content, Example, ExampleIndex};
+use etymon_tensor::Buffer;
 
 fn example(index: u64) -> Example {
     Example {
@@ -23,6 +24,7 @@ fn give(sink: &mut dyn ScoreSink, i: u64) -> Result<()> {
     let examples = [example(2 * i), example(2 * i + 1)];
     let x = i as f32;
     let (layers, tokens) = ([vec![x, -x], vec![2.0 * x, 0.5]], [vec![x; 2], vec![-x; 2]]);
+    let (layers, tokens) = (layers.map(Buffer::from), tokens.map(Buffer::from));
     sink.block(&ScoreBlock {
         examples: &examples,
         scores: &[x, x + 0.5],

@@ -7,9 +7,9 @@ use std::sync::OnceLock;
 
 use common::{Fitted, fit, limits, prepare, reference, relative_error, rows, score_all};
 use etymon_attribution::{AttributionError, Parts, Queries, Rank, Result, ScoreBlock, ScoreSink, score_batch};
-use etymon_curvature::{Damping, Preconditioner, Spectrum};
+use etymon_curvature::{Covariances, Damping, Factors, Preconditioner, Spectrum, eigendecompose};
 use etymon_data::{BatchLimits, Content, DataError, Example, Padding};
-use etymon_model::{Model, Objective, load};
+use etymon_model::{LayerId, Model, Objective, load};
 use etymon_tensor::Cpu;
 use proptest::prelude::*;
 
@@ -124,6 +124,46 @@ proptest! {
             prop_assert!((x - y).abs() < 1e-5 * y.abs());
         }
     }
+}
+
+#[test]
+fn scores_of_groups_of_layers_add_up_to_those_of_all_layers() {
+    let s = setting();
+    let parts = Parts { layers: true, tokens: true };
+    let (train, n) = (&s.train[..20], s.model.layers().len());
+    let whole = score_all(&s.model, &s.queries, train, limits(300), parts);
+    let spectrum = |i| s.fitted.factors.spectrum(LayerId(i), Spectrum::Corrected).unwrap();
+    for size in [1, 3, 5] {
+        let (mut total, mut tokens, mut layers) = (vec![0.0; 160], vec![0.0; 160], Vec::new());
+        for start in (0..n).step_by(size) {
+            let end = (start + size).min(n);
+            let part = s.model.with_layers(start..end);
+            let lambda = (start..end).map(spectrum).collect();
+            let bases = eigendecompose(cut(&s.fitted.covariances, start..end), part.layers(), |_| ()).unwrap();
+            let factors = Factors::new(part.layers().to_vec(), bases, Some(lambda));
+            let damped = Preconditioner::Kronecker {
+                factors: &factors,
+                spectrum: Spectrum::Corrected,
+                damping: Damping::default(),
+            };
+            let queries = prepare(&part, &rows("lm/query.jsonl"), damped, Rank::Full);
+            let scores = score_all(&part, &queries, train, limits(300), parts);
+            total.iter_mut().zip(&scores.total).for_each(|(sum, x)| *sum += x);
+            tokens.iter_mut().zip(&scores.token_sums).for_each(|(sum, x)| *sum += x);
+            layers.extend(scores.layers);
+        }
+        assert!(relative_error(&total, &whole.total) < 1e-6, "groups of {size}");
+        assert!(relative_error(&tokens, &whole.token_sums) < 1e-6, "groups of {size}");
+        assert_eq!(layers.len(), n);
+        for (x, y) in layers.iter().zip(&whole.layers) {
+            assert!(relative_error(x, y) < 1e-6, "groups of {size}");
+        }
+    }
+}
+
+/// The covariances of some layers.
+fn cut(all: &Covariances, range: std::ops::Range<usize>) -> Covariances {
+    Covariances { layers: all.layers[range].to_vec(), examples: all.examples }
 }
 
 #[test]

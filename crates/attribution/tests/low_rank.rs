@@ -27,7 +27,7 @@ fn the_error_is_within_two_percent_of_the_best_of_that_rank() {
         for rank in [1, 8, 32] {
             let low = truncated_svd(&backend, &tensor, rank, 3).unwrap().unwrap();
             let product = backend.matmul(&low.u, Transpose::Yes, &low.v, Transpose::No).unwrap();
-            let product: Vec<f64> = backend.download(&product);
+            let product: Vec<f64> = backend.download(&product).into_vec();
             let error = product.iter().zip(&data).map(|(x, y)| (x - y).powi(2)).sum::<f64>().sqrt();
             let best = singular[rank..].iter().map(|s| s * s).sum::<f64>().sqrt();
             println!("[{rows}, {cols}] rank {rank}: {:.4} of the best", error / best);

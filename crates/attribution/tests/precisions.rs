@@ -9,13 +9,13 @@ use std::path::Path;
 use etymon_attribution::{Parts, Queries, Rank, score};
 use etymon_curvature::{Damping, Factors, FitObserver, FitOptions, Labels, Phase, Preconditioner, Spectrum, fit};
 use etymon_data::{BatchLimits, Corpus, CorpusOptions};
-use etymon_model::{Measurement, load};
+use etymon_model::{LayerGroups, Measurement, load};
 use etymon_tensor::{Cpu, Precision};
 
 struct Silent;
 
 impl FitObserver for Silent {
-    fn begin(&mut self, _: Phase, _: u64) {}
+    fn begin(&mut self, _: Phase, _: u64, _: u64) {}
     fn advance(&mut self, _: u64, _: u64) {}
     fn end(&mut self) {}
 }
@@ -32,6 +32,7 @@ fn scores(precision: Precision) -> (Vec<f32>, usize) {
         max_examples: None,
         shard_examples: 1024,
         limits,
+        groups: LayerGroups::one(model.layers()),
     };
     let folder = tempfile::tempdir().unwrap();
     fit(&model, &open("train.jsonl"), &options, folder.path(), &mut Silent).unwrap();

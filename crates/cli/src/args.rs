@@ -139,8 +139,8 @@ pub struct PassArgs {
     /// Tokens (or feature rows) per forward pass; results do not depend on it [default: 1024, or fewer when memory is short]
     #[arg(long, value_name = "N", value_parser = positive())]
     pub batch_rows: Option<usize>,
-    /// Most memory to use, such as 8GiB or 500MB; what would need more is refused before any work [default: 80 % of what is
-    /// free]
+    /// Most memory to use, such as 8GiB or 500MB. What would need more runs in several passes, each over a group of layers, and
+    /// then in smaller batches; what still would is refused before any work [default: 80 % of what is free]
     #[arg(long, value_name = "SIZE")]
     pub memory_limit: Option<Bytes>,
     /// Numbers in which operands enter products. auto: bf16x3 (sums of two bf16, nearly f32) where the processor has AMX,

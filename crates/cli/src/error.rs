@@ -37,7 +37,7 @@ pub enum CliError {
     QueryTooLong { id: String, tokens: usize, context: usize },
     #[error("the factors in {folder} were fitted on another model: {file} differs")]
     OtherModel { folder: String, file: String },
-    #[error("this needs {needed} of memory even in the smallest batches, {allowed} are allowed")]
+    #[error("this needs {needed} of memory even in the smallest batches and groups of layers, {allowed} are allowed")]
     Memory { needed: Bytes, allowed: Bytes },
     #[error("example `{id}`: {source}")]
     Example { id: String, source: ModelError },

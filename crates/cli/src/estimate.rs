@@ -1,20 +1,19 @@
-//! What a command will need, phase by phase, and the batch size that fits.
+//! What a command will need, phase by phase.
 
 use etymon_attribution::{Queries, Rank, query_flops, query_row_bytes, score_flops, self_influence_bytes};
 use etymon_curvature::{FitMemory, correction_flops, covariance_flops, eigen_flops};
 use etymon_model::{LayerSpec, Model};
 
 use crate::args::PassArgs;
-use crate::error::{CliError, Result};
-use crate::machine::{Bytes, free_memory};
 use crate::open::{Counted, Work};
 
 /// Program, threads and their stacks.
 const PROGRAM: u64 = 12 << 20;
-/// Rows per batch, from what is as fast as more down to what needs least.
-const CHOICES: [usize; 8] = [1024, 512, 256, 128, 64, 32, 16, 1];
 /// Bytes of a token in a window: the id, its stacked copies, its text.
 const TOKEN: u64 = 32;
+
+/// A part of what is counted is lost on top of it, between blocks of memory.
+const LOST: u64 = 16;
 
 /// One phase of a command.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,33 +32,25 @@ pub struct Phase {
     pub fold_flops: f64,
 }
 
-/// The batch size: the one that is asked for, or the largest of a few that keeps `peak` below the limit.
-///
-/// # Errors
-/// Even the smallest batch does not fit.
-pub fn batch_rows(args: &PassArgs, longest: u64, peak: impl Fn(usize) -> u64) -> Result<usize> {
-    let allowed = match args.memory_limit {
-        Some(Bytes(limit)) => limit,
-        None => free_memory().map_or(u64::MAX, |free| free / 5 * 4),
-    };
-    let longest = longest.max(1) as usize;
-    let choices = args.batch_rows.map_or_else(|| CHOICES.to_vec(), |rows| vec![rows]);
-    let mut needed = u64::MAX;
-    for choice in choices {
-        needed = peak(choice.max(longest));
-        if needed <= allowed {
-            return Ok(choice.max(if args.batch_rows.is_some() { 0 } else { longest }));
-        }
-    }
-    Err(CliError::Memory { needed: Bytes(needed), allowed: Bytes(allowed) })
-}
-
 /// The most that any phase holds.
 pub fn peak(phases: &[Phase]) -> u64 {
     phases.iter().map(|p| p.memory).max().unwrap_or(0)
 }
 
-/// A model, its packed weights, and the size of its data.
+/// The phases of a command that goes through those of each group of layers.
+pub fn combine(groups: impl Iterator<Item = Vec<Phase>>) -> Vec<Phase> {
+    let add = |sum: Phase, x: Phase| Phase {
+        name: sum.name,
+        memory: sum.memory.max(x.memory),
+        disk: sum.disk + x.disk,
+        rows: sum.rows + x.rows,
+        model_flops: sum.model_flops + x.model_flops,
+        fold_flops: sum.fold_flops + x.fold_flops,
+    };
+    groups.reduce(|sums, group| sums.into_iter().zip(group).map(|(sum, x)| add(sum, x)).collect()).unwrap_or_default()
+}
+
+/// A model with the layers of one group, its packed weights, and the size of its data.
 pub struct Load<'a> {
     /// The model.
     pub model: &'a Model<Work>,
@@ -98,7 +89,7 @@ impl Load<'_> {
         self.model.pass_flops(rows, rows / examples.max(1))
     }
 
-    /// The phases of `etymon fit`.
+    /// The phases of `etymon fit` for one group of layers.
     pub fn fit(&self, correction: bool, shard: u64) -> Vec<Phase> {
         let (specs, c) = (self.model.layers(), self.counted);
         let (rows, memory, base) = (self.rows(c.rows), FitMemory::of(specs), self.base());
@@ -124,10 +115,10 @@ impl Load<'_> {
             let disk = memory.correction + memory.correction / 2;
             phases.push(phase("correction", held, disk, correction_flops(specs, c.rows, c.examples)));
         }
-        phases
+        with_losses(phases)
     }
 
-    /// The phases of `etymon score`.
+    /// The phases of `etymon score` for one group of layers.
     pub fn score(&self, task: &Scoring) -> Vec<Phase> {
         let (specs, c, base) = (self.model.layers(), self.counted, self.base());
         let weights: u64 = specs.iter().map(|s| 4 * (s.d_in * s.d_out) as u64).sum();
@@ -139,14 +130,15 @@ impl Load<'_> {
             true => self_influence_bytes(specs),
             false => 4 * Queries::<Work>::n_numbers(specs, task.queries as usize, task.rank, query_rows) as u64,
         };
-        let held = base + mapped + kept;
+        // Self-influence reads the factors during its pass, queries are done with them.
+        let (held, mapped) = if task.self_influence { (base + kept + mapped, 0) } else { (base + kept, mapped) };
         let mut phases = Vec::new();
         let mut buffers = 0;
         if !task.self_influence {
             buffers = self.pass_bytes(self.rows(task.query_rows), task.factors) + query_row_bytes(specs);
             phases.push(Phase {
                 name: "queries",
-                memory: (held + buffers).max(loading),
+                memory: (held + mapped + buffers).max(loading),
                 disk: 0,
                 rows: task.query_rows,
                 model_flops: self.flops(task.query_rows, queries),
@@ -154,7 +146,7 @@ impl Load<'_> {
             });
         }
         let rows = self.rows(c.rows);
-        let pass = self.pass_bytes(rows, task.self_influence) + task.batch_bytes(rows as u64, specs.len() as u64);
+        let pass = self.pass_bytes(rows, task.self_influence) + task.batch_bytes(rows as u64);
         let windows = self.windows(16, (rows as u64 * c.examples / c.rows.max(1)).max(1));
         phases.push(Phase {
             name: "scores",
@@ -167,8 +159,13 @@ impl Load<'_> {
                 false => score_flops(specs, (c.rows, c.examples), queries, task.rank, query_rows),
             },
         });
-        phases
+        with_losses(phases)
     }
+}
+
+fn with_losses(mut phases: Vec<Phase>) -> Vec<Phase> {
+    phases.iter_mut().for_each(|phase| phase.memory += phase.memory / LOST);
+    phases
 }
 
 /// What is scored.
@@ -184,8 +181,8 @@ pub struct Scoring {
     pub self_influence: bool,
     /// With factors.
     pub factors: bool,
-    /// Scores per layer.
-    pub layers: bool,
+    /// Layers of which scores are kept, of all groups.
+    pub layers: u64,
     /// Scores per token of all rows.
     pub tokens: bool,
     /// Bytes of the tables.
@@ -194,28 +191,22 @@ pub struct Scoring {
 
 impl Scoring {
     /// Bytes of a batch's scores of `rows` rows.
-    fn batch_bytes(&self, rows: u64, n_layers: u64) -> u64 {
-        let layers = if self.layers { 8 * n_layers } else { 0 };
-        self.queries * rows * (if self.tokens { 16 } else { 0 } + layers)
+    fn batch_bytes(&self, rows: u64) -> u64 {
+        self.queries * rows * (if self.tokens { 16 } else { 0 } + 8 * self.layers)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::Dtype;
 
     #[test]
-    fn the_batch_that_is_picked_falls_with_the_limit_and_never_below_the_longest_sequence() {
-        let pick = |limit: u64, longest| {
-            let args = PassArgs { batch_rows: None, memory_limit: Some(Bytes(limit)), dtype: Dtype::F32 };
-            batch_rows(&args, longest, |rows| 100 + rows as u64).ok()
-        };
-        assert_eq!(pick(1 << 20, 8), Some(1024));
-        assert_eq!(pick(700, 8), Some(512));
-        assert_eq!(pick(200, 8), Some(64));
-        assert_eq!(pick(200, 90), Some(90));
-        assert_eq!(pick(200, 101), None);
-        assert_eq!(pick(50, 8), None);
+    fn groups_need_the_memory_of_the_largest_and_the_work_of_all() {
+        let phase = |name, memory, rows| Phase { name, memory, disk: 1, rows, model_flops: 2.0, fold_flops: 3.0 };
+        let sum =
+            combine([vec![phase("a", 5, 7), phase("b", 1, 0)], vec![phase("a", 4, 7), phase("b", 2, 0)]].into_iter());
+        let expected = |name, memory, rows| Phase { name, memory, disk: 2, rows, model_flops: 4.0, fold_flops: 6.0 };
+        assert_eq!(sum, [expected("a", 5, 14), expected("b", 2, 0)]);
+        assert_eq!(peak(&sum), 5);
     }
 }

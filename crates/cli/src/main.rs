@@ -1,7 +1,9 @@
 //! The `etymon` binary: arguments → checked plan → thin commands.
 
 mod args;
+mod choice;
 mod commands;
+mod earlier;
 mod error;
 mod estimate;
 mod machine;

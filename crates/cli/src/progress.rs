@@ -130,21 +130,20 @@ impl Task {
 pub struct FitBars {
     reporter: Reporter,
     examples: u64,
-    layers: u64,
     task: Option<Task>,
 }
 
 impl FitBars {
-    /// For a fit of `layers` layers on `examples` examples.
-    pub fn new(reporter: Reporter, examples: u64, layers: u64) -> Self {
-        Self { reporter, examples, layers, task: None }
+    /// For a fit on `examples` examples.
+    pub fn new(reporter: Reporter, examples: u64) -> Self {
+        Self { reporter, examples, task: None }
     }
 }
 
 impl FitObserver for FitBars {
-    fn begin(&mut self, phase: Phase, done: u64) {
+    fn begin(&mut self, phase: Phase, layers: u64, done: u64) {
         let (total, unit) = match phase {
-            Phase::Eigendecomposition => (self.layers, "layers"),
+            Phase::Eigendecomposition => (layers, "layers"),
             Phase::Covariance | Phase::Correction => (self.examples, "rows"),
         };
         self.task = Some(self.reporter.task(phase.name(), total, done, unit));

@@ -1,17 +1,18 @@
 //! Score tables: scores to the store as they come, and the small tables at the end.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use etymon_attribution::{
     AttributionError, Entry, Parts, Queries, QueryValue, Ranked, ScoreBlock, ScoreSink, TopK, score,
 };
 use etymon_data::{BatchLimits, Content, DataError, Encoder, Example, ExampleIndex};
-use etymon_model::LayerSpec;
+use etymon_model::{LayerSpec, Model};
 use etymon_store::{
     LayerTableWriter, QueryRow, RunFolder, ScoreTable, ScoreTableWriter, StoreError, TokenTableWriter, TopRow, TopSide,
 };
+use etymon_tensor::Buffer;
 use serde_json::json;
 
 use crate::error::Result;
@@ -20,9 +21,36 @@ use crate::open::{Opened, Work};
 /// Seconds of work that a crash may cost.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 
-/// The tables that grow with the train set.
+/// Folder of the tables of single groups of layers, in that of the run.
+pub const UNFINISHED: &str = "unfinished";
+
+/// Folder, in that of the run, of the tables of the sums over the first `n_layers` layers, as long as these are not all.
+pub fn sums_folder(n_layers: usize) -> String {
+    format!("{UNFINISHED}/layers-00000-{n_layers:05}")
+}
+
+/// The first layers of which a complete table of the sums is there.
+pub fn layers_done(run: &RunFolder) -> usize {
+    run.manifest().progress["layers_done"].as_u64().unwrap_or(0) as usize
+}
+
+/// Rows of the tables that are safe from a crash.
+#[derive(Clone, Copy, Debug)]
+pub struct DoneRows {
+    /// Of the scores.
+    pub scores: u64,
+    /// Of the scores per token.
+    pub tokens: u64,
+}
+
+/// The tables that grow with the train set: sums over the first layers. Those of all layers are in the folder of the run.
 pub struct Tables<'a> {
     run: &'a mut RunFolder,
+    path: PathBuf,
+    /// The sums are of this many layers.
+    n_layers: usize,
+    /// Out of this many.
+    of: usize,
     scores: ScoreTableWriter,
     layers: Option<LayerTableWriter>,
     tokens: Option<TokenTableWriter>,
@@ -34,16 +62,20 @@ pub struct Tables<'a> {
 }
 
 impl<'a> Tables<'a> {
-    /// Opens the tables, and drops what the run's progress does not vouch for.
+    /// Opens the tables of the sums over the first `n_layers` layers, and drops what the run's progress does not vouch for.
     pub fn open(
         run: &'a mut RunFolder,
         queries: &[String],
         specs: &[LayerSpec],
+        n_layers: usize,
         parts: Parts,
         encoder: Option<&'a Encoder>,
     ) -> Result<Self> {
-        let folder = run.path().to_owned();
-        let n_files = |table: &str| run.manifest().progress[table].as_u64().unwrap_or(0) as usize;
+        let of = specs.len();
+        let folder = if n_layers == of { run.path().to_owned() } else { run.file(&sums_folder(n_layers)) };
+        let progress = &run.manifest().progress;
+        let vouched = progress["layers_summed"].as_u64().unwrap_or(of as u64) == n_layers as u64;
+        let n_files = |table: &str| progress[table].as_u64().filter(|_| vouched).unwrap_or(0) as usize;
         let mut scores = ScoreTableWriter::open(&folder, queries)?;
         scores.keep_files(n_files("score_files"))?;
         let mut layers = parts.layers.then(|| LayerTableWriter::open(&folder, queries)).transpose()?;
@@ -57,10 +89,13 @@ impl<'a> Tables<'a> {
         let rows = scores.rows_done();
         Ok(Self {
             run,
+            path: folder,
+            n_layers,
+            of,
             scores,
             layers,
             tokens,
-            layer_names: specs.iter().map(|s| s.name.clone()).collect(),
+            layer_names: specs[..n_layers].iter().map(|s| s.name.clone()).collect(),
             encoder,
             n_queries: queries.len(),
             rows,
@@ -73,12 +108,28 @@ impl<'a> Tables<'a> {
         self.scores.rows_done()
     }
 
-    /// Completes the tables; returns their rows.
+    /// Their folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Rows that an earlier run has written, of each table.
+    pub fn done(&self) -> DoneRows {
+        let tokens = self.tokens.as_ref().map_or(0, TokenTableWriter::rows_done);
+        DoneRows { scores: self.scores.rows_done(), tokens }
+    }
+
+    /// Completes the tables; returns their rows. The sums over fewer layers are not needed any more.
     pub fn finish(mut self) -> Result<u64> {
         self.save()?;
         self.scores.finish()?;
         self.layers.map(LayerTableWriter::finish).transpose()?;
         self.tokens.map(TokenTableWriter::finish).transpose()?;
+        let before = layers_done(self.run);
+        if self.n_layers < self.of {
+            self.run.update_progress(json!({ "layers_done": self.n_layers }))?;
+            self.run.remove(&sums_folder(before))?;
+        }
         Ok(self.rows)
     }
 
@@ -110,6 +161,8 @@ impl<'a> Tables<'a> {
         self.layers.as_mut().map(LayerTableWriter::rotate).transpose()?;
         self.tokens.as_mut().map(TokenTableWriter::rotate).transpose()?;
         self.run.update_progress(json!({
+            "layers_done": layers_done(self.run),
+            "layers_summed": self.n_layers,
             "score_files": self.scores.n_files(),
             "layer_files": self.layers.as_ref().map_or(0, LayerTableWriter::n_files),
             "token_files": self.tokens.as_ref().map_or(0, TokenTableWriter::n_files),
@@ -129,7 +182,7 @@ fn write_layers(
     table: &mut LayerTableWriter,
     ids: &[String],
     names: &[String],
-    layers: &[Vec<f32>],
+    layers: &[Buffer<f32>],
     n_queries: usize,
 ) -> std::result::Result<(), StoreError> {
     let (mut train_ids, mut layer_ids, mut scores) = (Vec::new(), Vec::new(), Vec::new());
@@ -193,35 +246,28 @@ fn prompt_and_completion(opened: &Opened, example: &Example) -> (Option<String>,
     (decoded(&ids[..*loss_start]), decoded(&ids[*loss_start..]))
 }
 
-/// Writes `top.parquet`; with `parts`, runs the top examples of each query once more for the parts of their scores.
+/// Writes `top.parquet`; `known` are, per query, the parts of scores.
 pub fn write_top(
     folder: &Path,
     opened: &Opened,
     values: &[QueryValue],
-    parts: Option<(&Queries<Work>, Parts, BatchLimits)>,
+    known: &[BTreeMap<ExampleIndex, Known>],
     ranked: &[Ranked],
-    done: &dyn Fn(),
 ) -> Result<()> {
     let mut rows = Vec::new();
-    for (q, (value, lists)) in values.iter().zip(ranked).enumerate() {
-        let known = match parts {
-            Some((queries, wanted, limits)) => {
-                parts_of(opened, &queries.only(opened.model.backend(), q)?, lists, wanted, limits)?
-            }
-            None => BTreeMap::new(),
-        };
+    for ((value, lists), known) in values.iter().zip(ranked).zip(known) {
         for (side, list) in [(TopSide::Proponent, &lists.proponents), (TopSide::Opponent, &lists.opponents)] {
             for (i, entry) in list.iter().enumerate() {
                 rows.push(top_row(opened, &value.id, side, i, entry, known.get(&entry.example.index)));
             }
         }
-        done();
     }
     Ok(TopRow::write_all(&folder.join("top.parquet"), &rows)?)
 }
 
 /// The parts of one example's score on one query.
-struct Known {
+#[derive(Default)]
+pub struct Known {
     /// `[n_layers]`.
     layers: Option<Vec<f32>>,
     /// `[rows]`.
@@ -249,30 +295,35 @@ fn top_row(opened: &Opened, query: &str, side: TopSide, place: usize, entry: &En
     }
 }
 
-/// Runs the listed examples of one query for the parts of their scores.
-fn parts_of(
-    opened: &Opened,
+/// Runs the listed examples of one query for the parts of their scores at the layers of a model; adds them to `known`, of
+/// the layers before.
+pub fn add_parts(
+    model: &Model<Work>,
     query: &Queries<Work>,
     ranked: &Ranked,
     wanted: Parts,
     limits: BatchLimits,
-) -> Result<BTreeMap<ExampleIndex, Known>> {
+    known: &mut BTreeMap<ExampleIndex, Known>,
+) -> Result<()> {
     let listed = ranked.proponents.iter().chain(&ranked.opponents);
     let unique: BTreeMap<ExampleIndex, &Example> = listed.map(|e| (e.example.index, e.example.as_ref())).collect();
-    let mut sink = Collect(BTreeMap::new());
-    score(&opened.model, query, unique.into_values().cloned().map(Ok), limits, wanted, &mut sink)?;
-    Ok(sink.0)
+    Ok(score(model, query, unique.into_values().cloned().map(Ok), limits, wanted, &mut Collect(known))?)
 }
 
 /// Keeps the parts of the scores on one query.
-struct Collect(BTreeMap<ExampleIndex, Known>);
+struct Collect<'a>(&'a mut BTreeMap<ExampleIndex, Known>);
 
-impl ScoreSink for Collect {
+impl ScoreSink for Collect<'_> {
     fn block(&mut self, block: &ScoreBlock<'_>) -> etymon_attribution::Result<()> {
         for (i, example) in block.examples.iter().enumerate() {
-            let layers = block.layers.map(|layers| layers.iter().map(|layer| layer[i]).collect());
-            let tokens = block.tokens.map(|tokens| tokens[i].clone());
-            self.0.insert(example.index, Known { layers, tokens });
+            let known = self.0.entry(example.index).or_default();
+            if let Some(layers) = block.layers {
+                known.layers.get_or_insert_default().extend(layers.iter().map(|layer| layer[i]));
+            }
+            if let Some(tokens) = block.tokens {
+                let sums = known.tokens.get_or_insert_with(|| vec![0.0; tokens[i].len()]);
+                sums.iter_mut().zip(tokens[i].iter()).for_each(|(sum, x)| *sum += x);
+            }
         }
         Ok(())
     }

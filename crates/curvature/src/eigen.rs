@@ -60,6 +60,7 @@ fn decompose(sums: &[f64], d: usize, scale: f64, layer: &str, factor: &'static s
         .self_adjoint_eigen(Side::Lower)
         .map_err(|_| CurvatureError::Eigen { layer: layer.to_owned(), factor })?;
     let (u, values) = (eigen.U(), eigen.S().column_vector());
-    let vectors = (0..d).flat_map(|i| (0..d).map(move |j| u[(i, j)] as f32)).collect();
+    let mut vectors = Vec::with_capacity(d * d);
+    (0..d).for_each(|i| vectors.extend((0..d).map(|j| u[(i, j)] as f32)));
     Ok(Eigenbasis { values: (0..d).map(|i| values[i]).collect(), vectors })
 }

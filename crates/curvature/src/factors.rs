@@ -1,11 +1,11 @@
 //! Fitted factors: eigenbases and eigenvalue correction of every layer, in memory or in a folder.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use etymon_model::{LayerId, LayerSpec};
-use etymon_store::{Dtype, TensorFile, TensorWriter};
+use etymon_store::{Dtype, TensorFile, TensorWriter, join_tensors};
 use etymon_tensor::{Backend, Folds, Shape, Transpose};
 
 use crate::eigen::Eigenbases;
@@ -65,9 +65,20 @@ impl Factors {
         Ok(Self { specs: specs.to_vec(), source: Source::Folder { eigen, lambda } })
     }
 
-    /// Whether a folder holds eigenbases.
-    pub(crate) fn has_eigen_file(folder: &Path) -> bool {
-        folder.join(EIGEN_FILE).exists()
+    /// Whether a folder holds eigenbases and, where asked for, corrections.
+    pub(crate) fn are_in(folder: &Path, correction: bool) -> bool {
+        folder.join(EIGEN_FILE).exists() && (!correction || folder.join(LAMBDA_FILE).exists())
+    }
+
+    /// Writes the factors in `parts`, folders of consecutive layers, to one folder.
+    pub(crate) fn join(folder: &Path, parts: &[PathBuf]) -> Result<()> {
+        for name in [EIGEN_FILE, LAMBDA_FILE] {
+            let files: Vec<PathBuf> = parts.iter().map(|part| part.join(name)).filter(|file| file.exists()).collect();
+            if !files.is_empty() {
+                join_tensors(&files, &folder.join(name))?;
+            }
+        }
+        Ok(())
     }
 
     /// Examples that the eigenbases in a folder were fitted on, as [`save_eigen`](Self::save_eigen) noted.

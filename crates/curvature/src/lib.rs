@@ -15,6 +15,7 @@ pub mod inverse;
 mod memory;
 mod operations;
 mod partial;
+mod parts;
 mod precondition;
 
 pub use correction::{CorrectionTap, Corrections};

@@ -49,7 +49,7 @@ impl Tap<F64> for Gradients<'_> {
     fn layer(&mut self, io: LayerIo<'_, F64>) -> Result<(), etymon_model::ModelError> {
         let all = self.backend.example_gradients(io.dout, io.input, io.segments)?;
         let Shape { rows, cols } = self.backend.shape(&all);
-        let data: Vec<f64> = self.backend.download(&all);
+        let data = self.backend.download::<f64>(&all);
         self.layers[io.layer.0].extend((0..rows).map(|i| data[i * cols..(i + 1) * cols].to_vec()));
         Ok(())
     }
@@ -99,8 +99,8 @@ fn fit(model: &Model<F64>, examples: &[Example]) -> Fitted {
 /// The matrix that the factors stand for: Σ_ij Λ_ij vec(q_S,i q_A,jᵀ) vec(…)ᵀ.
 fn dense(fitted: &Fitted, backend: &F64, spec: &LayerSpec, layer: usize, spectrum: Spectrum) -> Mat<f64> {
     let values = fitted.factors.spectrum(LayerId(layer), spectrum).unwrap();
-    let (q_a, q_s): (Vec<f64>, Vec<f64>) =
-        (backend.download(&fitted.layers[layer].q_a), backend.download(&fitted.layers[layer].q_s));
+    let LayerFactors { q_a, q_s } = &fitted.layers[layer];
+    let (q_a, q_s) = (backend.download::<f64>(q_a), backend.download::<f64>(q_s));
     let (d_in, d_out) = (spec.d_in, spec.d_out);
     let basis = Mat::from_fn(d_out * d_in, d_out * d_in, |r, c| {
         let ((p, q), (i, j)) = ((r / d_in, r % d_in), (c / d_in, c % d_in));
@@ -164,7 +164,7 @@ fn the_damped_inverse_equals_a_dense_solve_where_curvature_factorises() {
             let v = &exact[i][0];
             let solved = g.llt(Side::Lower).unwrap().solve(Mat::from_fn(d, 1, |r, _| v[r]));
             let ours = model.backend().upload(Shape::new(spec.d_out, spec.d_in), v).unwrap();
-            let ours: Vec<f64> = model.backend().download(&damped.apply(model.backend(), &ours).unwrap());
+            let ours = model.backend().download::<f64>(&damped.apply(model.backend(), &ours).unwrap());
             let error = distance(&Mat::from_fn(d, 1, |r, _| ours[r]), &solved);
             println!("{} {spectrum:?}: {error:.1e}", spec.name);
             assert!(error < 1e-4, "{} {spectrum:?}: {error:e}", spec.name);

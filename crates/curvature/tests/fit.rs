@@ -7,7 +7,7 @@ use etymon_curvature::{
     CurvatureError, Factors, FitObserver, FitOptions, FitSummary, Labels, Phase, Result, Spectrum, fit,
 };
 use etymon_data::{BatchLimits, Corpus, CorpusOptions, DataError};
-use etymon_model::{LayerId, Model, load};
+use etymon_model::{LayerGroups, LayerId, Model, load};
 use etymon_tensor::Cpu;
 
 type F64 = Cpu<f64>;
@@ -28,7 +28,7 @@ struct Seen {
 }
 
 impl FitObserver for Seen {
-    fn begin(&mut self, phase: Phase, done: u64) {
+    fn begin(&mut self, phase: Phase, _: u64, done: u64) {
         self.phases.push((phase, done, 0));
     }
 
@@ -49,6 +49,7 @@ fn options(shard_examples: u64, max_rows: usize) -> FitOptions {
         max_examples: Some(30),
         shard_examples,
         limits: BatchLimits { max_rows, max_examples: usize::MAX },
+        groups: LayerGroups::one(model().layers()),
     }
 }
 

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use etymon_curvature::{FitObserver, FitOptions, Labels, Phase, fit};
 use etymon_data::{BatchLimits, Corpus, CorpusOptions};
-use etymon_model::load;
+use etymon_model::{LayerGroups, load};
 use etymon_tensor::Cpu;
 
 struct Silent;
 
 impl FitObserver for Silent {
-    fn begin(&mut self, _: Phase, _: u64) {}
+    fn begin(&mut self, _: Phase, _: u64, _: u64) {}
     fn advance(&mut self, _: u64, _: u64) {}
     fn end(&mut self) {}
 }
@@ -32,6 +32,7 @@ fn a_fit_on_the_only_worker_of_the_pool_does_not_wait_for_itself() {
             max_examples: Some(20),
             shard_examples: 8,
             limits: BatchLimits { max_rows: 200, max_examples: usize::MAX },
+            groups: LayerGroups::one(model.layers()),
         };
         let folder = tempfile::tempdir().unwrap();
         let examples = fit(&model, &corpus, &options, folder.path(), &mut Silent).map(|fitted| fitted.examples);

@@ -165,13 +165,13 @@ impl Examples {
             Ok(draft) => draft,
             Err(trouble) => return self.refuse(at, trouble),
         };
-        let earlier = match &draft.id {
-            Some(id) => self.seen.own(id, at),
-            None => self.seen.numbered(row, at),
+        let maybe_seen = match &draft.id {
+            Some(id) => self.seen.own(id),
+            None => self.seen.numbered(row),
         };
         let Draft { id, content, text, metadata, truncated } = draft;
         let id = id.unwrap_or_else(|| row.to_string());
-        if let Some(first) = earlier {
+        if maybe_seen && let Some(first) = self.first_named(&id, at)? {
             return Err(DataError::DuplicateId { id, first: self.place(first), second: self.place(at) });
         }
         if let (Content::Tokens { ids, .. }, Some(vocab)) = (&content, self.corpus.options.vocab)
@@ -186,6 +186,21 @@ impl Examples {
         }
         self.emit(|index| Ok(Example { index, id, content, text, metadata }));
         Ok(())
+    }
+
+    /// Reads the rows before `until` again for the first one of a name.
+    fn first_named(&self, name: &str, until: RowPlace) -> Result<Option<RowPlace>> {
+        let context = Context { encoder: self.corpus.encoder.as_ref(), options: &self.corpus.options };
+        let mut rows = Rows::new(Arc::clone(&self.corpus.files), self.corpus.row_options());
+        let mut number = 0_u64;
+        while let Some((place, raw)) = rows.next_row()?.filter(|(place, _)| *place != until) {
+            let is_named = |id: Option<String>| id.map_or_else(|| number.to_string() == name, |id| id == name);
+            if draft(raw, &context).is_ok_and(|draft| is_named(draft.id)) {
+                return Ok(Some(place));
+            }
+            number += 1;
+        }
+        Ok(None)
     }
 
     fn place(&self, at: RowPlace) -> Place {

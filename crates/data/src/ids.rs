@@ -1,51 +1,37 @@
-//! Ids are unique: where each was seen first.
+//! Ids are unique: which were seen.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
-
-use crate::rows::RowPlace;
+use std::ops::Range;
 
 /// The ids seen so far: a 64-bit hash for each id of a row's own, and ranges for rows that are named by their number.
+/// Nothing tells where they were seen: that is looked up where an id seems to come twice.
 #[derive(Default)]
 pub(crate) struct SeenIds {
-    own: HashMap<u64, RowPlace>,
-    numbered: Vec<Numbered>,
-}
-
-/// Rows `row .. row + len` of the corpus, on consecutive lines.
-struct Numbered {
-    row: u64,
-    len: u64,
-    place: RowPlace,
+    own: HashSet<u64>,
+    /// Rising.
+    numbered: Vec<Range<u64>>,
 }
 
 impl SeenIds {
-    /// Notes an id of a row's own; returns where it was seen before.
-    pub(crate) fn own(&mut self, id: &str, place: RowPlace) -> Option<RowPlace> {
-        let numbered = id.parse().ok().filter(|row: &u64| row.to_string() == id).and_then(|row| self.numbered_row(row));
-        numbered.or_else(|| self.own.insert(hash(id), place))
+    /// Notes an id of a row's own; says whether it may have been seen before (it has, or another one of its hash).
+    pub(crate) fn own(&mut self, id: &str) -> bool {
+        let number = id.parse().ok().filter(|row: &u64| row.to_string() == id);
+        number.is_some_and(|row| self.is_numbered(row)) || !self.own.insert(hash(id))
     }
 
-    /// Notes a row that is named by its number; returns where that name was seen before.
-    pub(crate) fn numbered(&mut self, row: u64, place: RowPlace) -> Option<RowPlace> {
+    /// Notes a row that is named by its number; says whether that name may have been seen before.
+    pub(crate) fn numbered(&mut self, row: u64) -> bool {
         match self.numbered.last_mut() {
-            Some(last)
-                if last.row + last.len == row
-                    && last.place.file == place.file
-                    && last.place.line + last.len == place.line =>
-            {
-                last.len += 1;
-            }
-            _ => self.numbered.push(Numbered { row, len: 1, place }),
+            Some(last) if last.end == row => last.end += 1,
+            _ => self.numbered.push(row..row + 1),
         }
-        if self.own.is_empty() { None } else { self.own.get(&hash(&row.to_string())).copied() }
+        !self.own.is_empty() && self.own.contains(&hash(&row.to_string()))
     }
 
-    fn numbered_row(&self, row: u64) -> Option<RowPlace> {
-        let after = self.numbered.partition_point(|range| range.row <= row);
-        let range = self.numbered.get(after.checked_sub(1)?)?;
-        let offset = row - range.row;
-        (offset < range.len).then(|| RowPlace { line: range.place.line + offset, ..range.place })
+    fn is_numbered(&self, row: u64) -> bool {
+        let after = self.numbered.partition_point(|range| range.start <= row);
+        after.checked_sub(1).and_then(|i| self.numbered.get(i)).is_some_and(|range| range.contains(&row))
     }
 }
 

@@ -57,7 +57,7 @@ pub fn save<B: Backend>(model: &Model<B>, folder: &Path, tokenizer_json: Option<
     let metadata = BTreeMap::from([("format".to_owned(), "pt".to_owned())]);
     let mut file = TensorWriter::create(&folder.join(WEIGHTS), &tensors, &metadata)?;
     for (spec, tensor) in model.specs().iter().zip(model.params().iter()) {
-        file.write_f32(&spec.name, &spec.to_stored(model.backend().download(tensor)))?;
+        file.write_f32(&spec.name, &spec.to_stored(model.backend().download(tensor).into_vec()))?;
     }
     file.finish()?;
     let mut json = model.json().clone();

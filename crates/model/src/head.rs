@@ -1,6 +1,6 @@
 //! Softmax cross entropy fused with the vocabulary projection: logits exist for a chunk of rows at a time.
 
-use etymon_tensor::{Backend, CrossEntropy, Label, Segment, Shape};
+use etymon_tensor::{Backend, Buffer, CrossEntropy, Label, Segment, Shape};
 
 use crate::Result;
 use crate::layers::Linear;
@@ -27,11 +27,11 @@ pub(crate) fn run<B: Backend>(
     hidden: &B::Tensor,
     batch: &HeadBatch<'_>,
     to: &mut Consumer<'_, B>,
-) -> Result<(Vec<f64>, Option<B::Tensor>)> {
-    let mut values = Vec::with_capacity(batch.labels.len());
+) -> Result<(Buffer<f64>, Option<B::Tensor>)> {
+    let mut values = Buffer::with_capacity(batch.labels.len());
     let (whole, segments) = ((backend, params, head), batch.loss_segments);
     let dhidden = by_chunks(whole, hidden, segments, to, |rows, _, mut logits| {
-        values.extend(backend.cross_entropy(batch.kind, &mut logits, &batch.labels[rows.range()])?);
+        values.extend_from_slice(&backend.cross_entropy(batch.kind, &mut logits, &batch.labels[rows.range()])?);
         Ok(logits)
     })?;
     Ok((values, dhidden))
@@ -87,7 +87,7 @@ fn by_chunks<B: Backend>(
 struct Chunk {
     rows: Segment,
     /// Rows of each whole example, counted from the chunk's start; empty unless examples are kept whole.
-    examples: Vec<Segment>,
+    examples: Buffer<Segment>,
     first_example: usize,
 }
 
@@ -97,7 +97,7 @@ fn chunks(examples: &[Segment], most_rows: usize, whole_examples: bool) -> Vec<C
     if !whole_examples {
         let starts = (0..n_rows).step_by(most_rows);
         let rows = starts.map(|start| Segment { start, len: most_rows.min(n_rows - start) });
-        return rows.map(|rows| Chunk { rows, examples: Vec::new(), first_example: 0 }).collect();
+        return rows.map(|rows| Chunk { rows, examples: Buffer::default(), first_example: 0 }).collect();
     }
     let mut out: Vec<Chunk> = Vec::new();
     for (i, example) in examples.iter().enumerate() {
@@ -106,11 +106,11 @@ fn chunks(examples: &[Segment], most_rows: usize, whole_examples: bool) -> Vec<C
                 chunk.examples.push(Segment { start: chunk.rows.len, len: example.len });
                 chunk.rows.len += example.len;
             }
-            _ => out.push(Chunk {
-                rows: *example,
-                examples: vec![Segment { start: 0, len: example.len }],
-                first_example: i,
-            }),
+            _ => {
+                let mut whole = Buffer::with_capacity(examples.len() - i);
+                whole.push(Segment { start: 0, len: example.len });
+                out.push(Chunk { rows: *example, examples: whole, first_example: i });
+            }
         }
     }
     out

@@ -70,20 +70,14 @@ pub(crate) fn select<'a>(
     let regex = pattern
         .map(|p| Regex::new(p).map_err(|source| ModelError::Pattern { pattern: p.to_owned(), source }))
         .transpose()?;
-    let (mut specs, mut names, mut inputs) = (Vec::new(), Vec::new(), BTreeMap::new());
-    for layer in layers {
-        let chosen = match &regex {
+    let mut names = Vec::new();
+    let specs = tap_where(layers, |layer| {
+        names.push(layer.name.clone());
+        match &regex {
             Some(regex) => regex.is_match(&layer.name),
             None => layer.role == Role::Body,
-        };
-        let id = LayerId(specs.len());
-        layer.tap = chosen.then_some(id);
-        if chosen {
-            let first = *inputs.entry((layer.input, layer.bias.is_some())).or_insert(id);
-            specs.push(layer.spec(first));
         }
-        names.push(layer.name.clone());
-    }
+    });
     if specs.is_empty() {
         names.truncate(12);
         return Err(ModelError::NoLayers {
@@ -92,4 +86,21 @@ pub(crate) fn select<'a>(
         });
     }
     Ok(specs)
+}
+
+/// Gives ids to the layers that are `chosen`, in forward order, and returns their specs.
+pub(crate) fn tap_where<'a>(
+    layers: impl Iterator<Item = &'a mut Linear>,
+    mut chosen: impl FnMut(&Linear) -> bool,
+) -> Vec<LayerSpec> {
+    let (mut specs, mut inputs) = (Vec::new(), BTreeMap::new());
+    for layer in layers {
+        let id = LayerId(specs.len());
+        layer.tap = chosen(layer).then_some(id);
+        if layer.tap.is_some() {
+            let first = *inputs.entry((layer.input, layer.bias.is_some())).or_insert(id);
+            specs.push(layer.spec(first));
+        }
+    }
+    specs
 }

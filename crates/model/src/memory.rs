@@ -51,14 +51,16 @@ impl<B: Backend> Model<B> {
     }
 
     /// Floating-point operations of a forward and backward pass for a tap over `rows` rows in sequences of about `len`:
-    /// two per weight and row in each direction, and the causal halves of attention.
+    /// two per weight and row in each direction, and the causal halves of attention. The backward pass ends at the lowest
+    /// block with a tapped layer.
     pub fn pass_flops(&self, rows: u64, len: u64) -> f64 {
-        let products = 4.0 * rows as f64 * self.n_product_weights() as f64;
-        let attention = match self.config() {
-            ModelConfig::Decoder(c) => 7.0 * (rows * len) as f64 * (c.n_layers * c.heads * c.head_dim) as f64,
-            ModelConfig::Mlp(_) => 0.0,
+        let (rows, visited, weights) = (rows as f64, self.visited_blocks(), self.n_product_weights() as f64);
+        let (head, attention) = match self.config() {
+            ModelConfig::Decoder(c) => ((c.vocab * c.d_model) as f64, (c.n_layers * c.heads * c.head_dim) as f64),
+            ModelConfig::Mlp(_) => (0.0, 0.0),
         };
-        products + attention
+        let products = 2.0 * (weights + head + visited * (weights - head));
+        rows * (products + (2.0 + 5.0 * visited) * len as f64 * attention)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The multi-layer perceptron: forward and backward.
 
-use etymon_tensor::{Backend, CrossEntropy, Label, Segment};
+use etymon_tensor::{Backend, Buffer, CrossEntropy, Label, Segment};
 
 use crate::Result;
 use crate::blueprint::Blueprint;
@@ -74,12 +74,12 @@ impl Mlp {
         x: &B::Tensor,
         goal: &Goal<'_, B>,
         to: &mut Consumer<'_, B>,
-    ) -> Result<Vec<f64>> {
+    ) -> Result<Buffer<f64>> {
         let Trace { inputs, before } = self.forward(backend, params, x)?;
         let n = backend.shape(x).rows;
         let examples = single_rows(n);
         let rows = Rows { segments: &examples, first_example: 0, loss_rows: LossRows::All };
-        let (Some(last), Some(input)) = (self.layers.last(), inputs.last()) else { return Ok(vec![0.0; n]) };
+        let (Some(last), Some(input)) = (self.layers.last(), inputs.last()) else { return Ok(Buffer::zeros(n)) };
         let (values, dx) = match goal {
             Goal::Classes { labels, kind } => {
                 let at = HeadBatch { labels, loss_segments: &examples, kind: *kind };
@@ -149,7 +149,7 @@ impl Mlp {
 }
 
 /// Each row is an example.
-fn single_rows(n: usize) -> Vec<Segment> {
+fn single_rows(n: usize) -> Buffer<Segment> {
     (0..n).map(|start| Segment { start, len: 1 }).collect()
 }
 
@@ -159,7 +159,7 @@ fn linear<B: Backend>(backend: &B, params: &Params<B>, layer: &Linear, x: &B::Te
 }
 
 /// ½‖target − ŷ‖² of each row and its gradient.
-fn error<B: Backend>(backend: &B, out: &B::Tensor, goal: &Goal<'_, B>) -> Result<(Vec<f64>, B::Tensor)> {
+fn error<B: Backend>(backend: &B, out: &B::Tensor, goal: &Goal<'_, B>) -> Result<(Buffer<f64>, B::Tensor)> {
     let (target, sign) = match goal {
         Goal::Values { target, sign } => ((*target).clone(), *sign),
         Goal::Noise(noise) => {

@@ -1,7 +1,10 @@
 //! A model: its description, its parameters, and one pass over a batch.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use etymon_data::{Batch, Content, Example, Input, RowRange, Target};
-use etymon_tensor::{Backend, Host, Label, Segment, Shape};
+use etymon_tensor::{Backend, Buffer, Host, Label, Segment, Shape};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
@@ -9,7 +12,7 @@ use serde_json::Value;
 use crate::blueprint::Blueprint;
 use crate::config::{ModelConfig, Task};
 use crate::decoder::{Decoder, Labelled, TokenRows};
-use crate::layers::{LayerSpec, Linear, select};
+use crate::layers::{LayerSpec, Linear, select, tap_where};
 use crate::mlp::{Goal, Mlp};
 use crate::objective::{Measurement, Objective, label_stream};
 use crate::params::{Init, ParamSpec, Params};
@@ -30,7 +33,8 @@ pub struct Model<B: Backend> {
     config: ModelConfig,
     arch: Arch,
     specs: Vec<ParamSpec>,
-    params: Params<B>,
+    /// Shared by the models that differ in their tapped layers only.
+    params: Arc<Params<B>>,
     layers: Vec<LayerSpec>,
 }
 
@@ -62,7 +66,7 @@ impl<B: Backend> Model<B> {
             .enumerate()
             .map(|(i, spec)| Ok(backend.upload(spec.shape, &numbers(i, spec)?)?))
             .collect::<Result<_>>()?;
-        Ok(Self { backend, json, config, arch, specs, params: Params::new(tensors), layers })
+        Ok(Self { backend, json, config, arch, specs, params: Arc::new(Params::new(tensors)), layers })
     }
 
     /// The same model on another backend, with the same tapped layers.
@@ -75,7 +79,7 @@ impl<B: Backend> Model<B> {
         };
         let tensors = self.specs.iter().zip(self.params.iter()).map(upload).collect::<Result<_>>()?;
         Ok(Model {
-            params: Params::new(tensors),
+            params: Arc::new(Params::new(tensors)),
             backend,
             json: self.json.clone(),
             config: self.config.clone(),
@@ -93,6 +97,23 @@ impl<B: Backend> Model<B> {
     pub fn select_layers(&mut self, pattern: Option<&str>) -> Result<()> {
         self.layers = select(pattern, self.arch.linears_mut())?;
         Ok(())
+    }
+
+    /// This model with some of its tapped layers only, which are numbered from 0; the parameters are shared. A backward
+    /// pass for them need not go below the lowest.
+    #[must_use]
+    pub fn with_layers(&self, range: Range<usize>) -> Self {
+        let mut part = self.clone();
+        part.layers = tap_where(part.arch.linears_mut(), |layer| layer.tap.is_some_and(|id| range.contains(&id.0)));
+        part
+    }
+
+    /// The part of the blocks that a backward pass for taps visits: those from the lowest with a tapped layer on.
+    pub(crate) fn visited_blocks(&self) -> f64 {
+        match &self.arch {
+            Arch::Decoder(decoder) => decoder.visited_blocks(),
+            Arch::Mlp(_) => 1.0,
+        }
     }
 
     /// The tapped layers in forward order.
@@ -127,7 +148,7 @@ impl<B: Backend> Model<B> {
 
     /// The parameters, to change.
     pub fn params_mut(&mut self) -> &mut Params<B> {
-        &mut self.params
+        Arc::make_mut(&mut self.params)
     }
 
     pub(crate) fn arch(&self) -> &Arch {
@@ -143,7 +164,7 @@ impl<B: Backend> Model<B> {
     ///
     /// # Errors
     /// Data that the model does not take (kind, vocabulary, context, features, targets), and errors of the tap.
-    pub fn run(&self, batch: &Batch, objective: Objective, mut to: Consumer<'_, B>) -> Result<Vec<f64>> {
+    pub fn run(&self, batch: &Batch, objective: Objective, mut to: Consumer<'_, B>) -> Result<Buffer<f64>> {
         match (&self.arch, &batch.input) {
             (Arch::Decoder(decoder), Input::Tokens { .. }) => self.run_tokens(decoder, batch, objective, &mut to),
             (Arch::Mlp(mlp), Input::Features { .. }) => self.run_features(mlp, batch, objective, &mut to),
@@ -197,7 +218,7 @@ impl<B: Backend> Model<B> {
         let positions: Vec<u32> = (0..ids.len() as u32).collect();
         let segments = [Segment { start: 0, len: ids.len() }];
         let rows = TokenRows { positions: &positions, segments: &segments, loss_rows: LossRows::All };
-        Ok(self.backend.download(&decoder.logits(&self.backend, &self.params, ids, &rows, wanted)?))
+        Ok(self.backend.download(&decoder.logits(&self.backend, &self.params, ids, &rows, wanted)?).into_vec())
     }
 
     /// Outputs `[n, d_out]` of an MLP for feature rows `[n, features]`, row major.
@@ -209,7 +230,7 @@ impl<B: Backend> Model<B> {
             return Err(ModelError::BatchKind { expected: "tokens", got: "rows of features" });
         };
         let x = self.backend.upload(Shape::new(n, mlp.config.sizes[0]), features)?;
-        Ok(self.backend.download(&mlp.output(&self.backend, &self.params, &x)?))
+        Ok(self.backend.download(&mlp.output(&self.backend, &self.params, &x)?).into_vec())
     }
 
     fn run_tokens(
@@ -218,7 +239,7 @@ impl<B: Backend> Model<B> {
         batch: &Batch,
         objective: Objective,
         to: &mut Consumer<'_, B>,
-    ) -> Result<Vec<f64>> {
+    ) -> Result<Buffer<f64>> {
         let Input::Tokens { ids, positions, segments, loss_rows, labels, loss_segments } = &batch.input else {
             return Err(ModelError::BatchKind { expected: "tokens", got: "rows of features" });
         };
@@ -226,15 +247,12 @@ impl<B: Backend> Model<B> {
             check_tokens(&ids[segment.range()], decoder.config.vocab, decoder.config.context)?;
         }
         let (segments, loss_segments) = (convert(segments), convert(loss_segments));
-        let label_of = |example: usize| {
-            let index = batch.indices[example];
-            loss_segments[example].range().map(move |r| (index, r))
-        };
-        let drawn: Vec<Label> = (0..batch.n_examples())
-            .flat_map(label_of)
-            .map(|(index, r)| objective.label(labels[r], index, positions[loss_rows[r] as usize]))
-            .collect();
-        let rows: Vec<usize> = loss_rows.iter().map(|&r| r as usize).collect();
+        let mut drawn: Buffer<Label> = Buffer::with_capacity(labels.len());
+        for (&index, of_example) in batch.indices.iter().zip(loss_segments.iter()) {
+            let label = |r: usize| objective.label(labels[r], index, positions[loss_rows[r] as usize]);
+            of_example.range().for_each(|r| drawn.push(label(r)));
+        }
+        let rows: Buffer<usize> = loss_rows.iter().map(|&r| r as usize).collect();
         let loss_rows = if rows.len() == ids.len() { LossRows::All } else { LossRows::Some(&rows) };
         let labelled = Labelled {
             ids,
@@ -254,7 +272,7 @@ impl<B: Backend> Model<B> {
         batch: &Batch,
         objective: Objective,
         to: &mut Consumer<'_, B>,
-    ) -> Result<Vec<f64>> {
+    ) -> Result<Buffer<f64>> {
         let Input::Features { values, n_features, targets } = &batch.input else {
             return Err(ModelError::BatchKind { expected: "rows of features", got: "tokens" });
         };
@@ -265,7 +283,7 @@ impl<B: Backend> Model<B> {
         let d_out = sizes[sizes.len() - 1];
         targets.iter().try_for_each(|t| check_target(task, d_out, t))?;
         let x = self.backend.upload(Shape::new(targets.len(), *n_features), values)?;
-        let (labels, values): (Vec<Label>, B::Tensor);
+        let (labels, values): (Buffer<Label>, B::Tensor);
         let goal = match (task, objective) {
             (Task::Classification, _) => {
                 let class = |t: &Target| if let Target::Class(c) = t { *c } else { 0 };
@@ -280,9 +298,12 @@ impl<B: Backend> Model<B> {
                 return Err(ModelError::Measurement { measurement: Measurement::Margin.name(), task: task.name() });
             }
             (Task::Regression, _) => {
-                let of = |t: &Target| if let Target::Values(v) = t { v.clone() } else { vec![] };
-                let flat: Vec<f32> = targets.iter().flat_map(of).collect();
-                values = self.backend.upload(Shape::new(targets.len(), d_out), &flat)?;
+                let mut flat = Buffer::with_capacity(targets.len() * d_out);
+                for target in targets {
+                    let Target::Values(numbers) = target else { continue };
+                    flat.extend_from_slice(numbers);
+                }
+                values = self.backend.upload::<f32>(Shape::new(targets.len(), d_out), &flat)?;
                 let sign = if objective == Objective::TrainLoss { 1.0 } else { -1.0 };
                 Goal::Values { target: &values, sign }
             }
@@ -294,12 +315,12 @@ impl<B: Backend> Model<B> {
 
     /// Unit normal noise `[n, d_out]` by the stream `labels`.
     fn noise(&self, seed: u64, batch: &Batch, d_out: usize) -> Result<B::Tensor> {
-        let mut noise = Vec::with_capacity(batch.n_examples() * d_out);
+        let mut noise = Buffer::with_capacity(batch.n_examples() * d_out);
         for &index in &batch.indices {
             let mut rng = label_stream(seed, index, 0);
-            noise.extend((0..d_out).map(|_| normal(&mut rng)));
+            (0..d_out).for_each(|_| noise.push(normal(&mut rng)));
         }
-        Ok(self.backend.upload(Shape::new(batch.n_examples(), d_out), &noise)?)
+        Ok(self.backend.upload::<f64>(Shape::new(batch.n_examples(), d_out), &noise)?)
     }
 
     fn end_batch(&self, batch: &Batch, to: &mut Consumer<'_, B>) -> Result<()> {
@@ -316,7 +337,7 @@ impl Arch {
     }
 }
 
-pub(crate) fn convert(ranges: &[RowRange]) -> Vec<Segment> {
+pub(crate) fn convert(ranges: &[RowRange]) -> Buffer<Segment> {
     ranges.iter().map(|r| Segment { start: r.start, len: r.len }).collect()
 }
 

@@ -1,7 +1,7 @@
 //! Second-order products of a model's tapped weights.
 
 use etymon_data::{Batch, Input};
-use etymon_tensor::{Accumulate, Backend, Segment, Shape, Transpose};
+use etymon_tensor::{Accumulate, Backend, Shape, Transpose};
 
 use crate::model::{Arch, Model, check_tokens, convert};
 use crate::tangent::Tangents;
@@ -29,8 +29,7 @@ impl<B: Backend> Model<B> {
                 for segment in segments {
                     check_tokens(&ids[segment.range()], decoder.config.vocab, decoder.config.context)?;
                 }
-                let (segments, loss_segments): (Vec<Segment>, Vec<Segment>) =
-                    (convert(segments), convert(loss_segments));
+                let (segments, loss_segments) = (convert(segments), convert(loss_segments));
                 let picked: Vec<usize> = loss_rows.iter().map(|&r| r as usize).collect();
                 let loss_rows = if picked.len() == ids.len() { LossRows::All } else { LossRows::Some(&picked) };
                 let rows = crate::decoder::TokenRows { positions, segments: &segments, loss_rows };

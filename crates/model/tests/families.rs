@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use etymon_data::{Batch, Content, Example, ExampleIndex, Padding};
-use etymon_model::{Consumer, Model, Objective, load, save};
+use etymon_model::{Consumer, LayerGroups, LayerIo, LayerSpec, Model, Objective, Tap, load, save};
 use etymon_store::TensorFile;
 use etymon_tensor::{Backend, Cpu, Scalar};
 
@@ -85,7 +85,7 @@ fn parameter_gradients_of_every_family_agree_with_autograd() {
             if !file.contains(&name) {
                 continue;
             }
-            let ours = spec.to_stored(model.backend().download::<f32>(grad));
+            let ours = spec.to_stored(model.backend().download::<f32>(grad).into_vec());
             let ours: Vec<f64> = ours.into_iter().map(f64::from).collect();
             let error = relative(&ours, &file.read_f64(&name).unwrap());
             assert!(error < 2e-5, "{family} {name}: {error:e}");
@@ -119,6 +119,53 @@ fn layers_that_read_the_same_input_are_known() {
     assert_eq!(all[..7].iter().map(|(_, i)| *i).collect::<Vec<_>>(), [0, 0, 0, 3, 4, 4, 6]);
     model.select_layers(Some("k_proj|v_proj|up_proj")).unwrap();
     assert_eq!(names(&model)[..3].iter().map(|(_, i)| *i).collect::<Vec<_>>(), [0, 0, 2]);
+}
+
+/// Keeps ā and Ds of the layers that arrive.
+#[derive(Default)]
+struct Seen(Vec<(usize, Vec<f32>, Vec<f32>)>);
+
+impl Tap<Cpu<f32>> for Seen {
+    fn layer(&mut self, io: LayerIo<'_, Cpu<f32>>) -> etymon_model::Result<()> {
+        let backend = Cpu::<f32>::new();
+        let [input, dout] = [io.input, io.dout].map(|x| backend.download(x).into_vec());
+        self.0.push((io.layer.0, input, dout));
+        Ok(())
+    }
+}
+
+#[test]
+fn a_model_with_some_of_its_layers_taps_these_as_the_whole_does() {
+    for family in FAMILIES {
+        let (model, file) = (open::<f32>(family), expected(family));
+        let batch = Batch::stack(&[example(ids(&file, 0))], Padding::None).unwrap();
+        let seen = |model: &Model<Cpu<f32>>| {
+            let mut seen = Seen::default();
+            model.run(&batch, Objective::TrainLoss, Consumer::Tap(&mut seen)).unwrap();
+            seen.0
+        };
+        let (all, specs) = (seen(&model), model.layers());
+        let groups = LayerGroups::smallest(specs);
+        assert!(groups.len() > 4, "{family}");
+        let (mut first, mut apart) = (f64::NEG_INFINITY, Vec::new());
+        for range in groups.iter() {
+            let part = model.with_layers(range.clone());
+            let named = |specs: &[LayerSpec], start: usize| -> Vec<_> {
+                specs.iter().map(|s| (s.name.clone(), s.d_in, s.d_out, s.input.0 + start)).collect()
+            };
+            assert_eq!(named(part.layers(), range.start), named(&specs[range.clone()], 0), "{family}");
+            let mut found: Vec<_> = seen(&part).into_iter().map(|(i, x, y)| (i + range.start, x, y)).collect();
+            found.append(&mut apart);
+            apart = found;
+            first = first.max(part.pass_flops(100, 10));
+        }
+        assert_eq!(apart, all, "{family}");
+        let last = model.with_layers(specs.len() - 1..specs.len()).pass_flops(100, 10);
+        assert!(
+            last < first && first == model.pass_flops(100, 10),
+            "{family}: the backward pass ends at its lowest layer"
+        );
+    }
 }
 
 #[test]

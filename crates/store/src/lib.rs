@@ -2,7 +2,7 @@
 //!
 //! - [`write_atomic`], [`AtomicFile`]: a file is written as `NAME.part`, flushed to the disk, then renamed.
 //! - [`RunFolder`]: the output folder of a command, with a [`Manifest`] that tells whether it can be resumed or reused.
-//! - [`TensorFile`], [`ShardedTensors`], [`TensorWriter`]: safetensors.
+//! - [`TensorFile`], [`ShardedTensors`], [`TensorWriter`], [`join_tensors`]: safetensors.
 //! - [`ScoreTable`], [`LayerTable`], [`TokenTable`] and their writers: influence scores, one column per query.
 //! - [`QueryRow`], [`TopRow`]: small tables written at once; [`TrainingLog`]: the log of a training run, safe on a crash.
 //! - [`read_json`], [`write_json_atomic`], [`free_bytes`], [`require_space`].
@@ -30,4 +30,4 @@ pub use table::{
     ScoreTableWriter, StepRow, TokenTable, TokenTableWriter, TopRow, TopSide, TrainingLog, WideTable, WideTableWriter,
     loss_segments, read_losses, read_steps,
 };
-pub use tensor::{ShardedTensors, TensorFile, TensorWriter};
+pub use tensor::{ShardedTensors, TensorFile, TensorWriter, join_tensors};

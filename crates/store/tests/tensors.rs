@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use etymon_store::{Dtype, ShardedTensors, StoreError, TensorFile, TensorWriter};
+use etymon_store::{Dtype, ShardedTensors, StoreError, TensorFile, TensorWriter, join_tensors};
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 
@@ -187,4 +187,42 @@ proptest! {
         let (ours, theirs) = (TensorFile::open(&path), SafeTensors::deserialize(&bytes));
         prop_assert_eq!(ours.is_ok(), theirs.is_ok(), "{:?} {:?}", ours.err(), theirs.err());
     }
+}
+
+#[test]
+fn files_are_joined_to_the_file_that_one_writer_would_have_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let metadata = BTreeMap::from([("examples".to_owned(), "7".to_owned())]);
+    let write = |path: &Path, names: &[&str]| {
+        let named: Vec<_> = names.iter().map(|n| (format!("{n}.values"), format!("{n}.vectors"))).collect();
+        let declared = named.iter().flat_map(|(values, vectors)| -> [Declared<'_>; 2] {
+            [(vectors, Dtype::F32, &[2, 2]), (values, Dtype::F64, &[2])]
+        });
+        let mut w = TensorWriter::create(path, &declared.collect::<Vec<_>>(), &metadata).unwrap();
+        for (i, (values, vectors)) in named.iter().enumerate() {
+            let x = names[i].len() as f32;
+            w.write_f32(vectors, &[x, 2.0 * x, -x, 0.5]).unwrap();
+            w.write_f64(values, &[f64::from(x) / 3.0, 1e300]).unwrap();
+        }
+        w.finish().unwrap();
+    };
+    write(&at("whole"), &["a", "bb", "ccc"]);
+    write(&at("first"), &["a", "bb"]);
+    write(&at("second"), &["ccc"]);
+    join_tensors(&[at("first"), at("second")], &at("joined")).unwrap();
+    assert_eq!(fs::read(at("joined")).unwrap(), fs::read(at("whole")).unwrap());
+    let twice = join_tensors(&[at("first"), at("first")], &at("twice"));
+    assert!(matches!(twice, Err(StoreError::DuplicateTensor { .. })) && !at("twice").exists());
+}
+
+#[test]
+fn a_tensor_of_another_type_or_size_is_not_copied() {
+    let dir = tempfile::tempdir().unwrap();
+    write_one(&dir.path().join("from"), "x", &[1.0, 2.0]);
+    let from = TensorFile::open(&dir.path().join("from")).unwrap();
+    let mut w = writer(&dir.path().join("to"), &[("x", Dtype::F64, &[2])]);
+    assert!(matches!(w.copy("x", &from), Err(StoreError::TensorType { .. })));
+    let mut w = writer(&dir.path().join("to"), &[("x", Dtype::F32, &[1])]);
+    assert!(matches!(w.copy("x", &from), Err(StoreError::TensorLength { .. })));
 }

@@ -1,7 +1,8 @@
 //! The traits that models, taps and folds speak to. They never see a slice, so a GPU backend needs no change in them.
 
 use crate::{
-    Accumulate, Activation, Attention, CrossEntropy, Host, Label, Result, RotaryStyle, Segment, Shape, Transpose,
+    Accumulate, Activation, Attention, Buffer, CrossEntropy, Host, Label, Result, RotaryStyle, Segment, Shape,
+    Transpose,
 };
 
 /// Matrices and the operations of a model, each with its backward.
@@ -16,6 +17,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// A matrix `[rows, cols]` on this backend.
     type Tensor: Clone + Send + Sync + std::fmt::Debug;
 
+    /// Gives memory that is free, but kept for the next matrices, back to the system.
+    fn release_memory(&self) {}
+
     // ---- movement -------------------------------------------------------------------------------------------------
 
     /// Shape of a matrix.
@@ -25,7 +29,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Host numbers (row major) to the backend.
     fn upload<H: Host>(&self, shape: Shape, data: &[H]) -> Result<Self::Tensor>;
     /// A matrix to the host (row major).
-    fn download<H: Host>(&self, x: &Self::Tensor) -> Vec<H>;
+    fn download<H: Host>(&self, x: &Self::Tensor) -> Buffer<H>;
     /// Rows `ids` of `x` `[T, d]`, in the order given → `[ids.len(), d]`.
     fn gather_rows(&self, x: &Self::Tensor, ids: &[usize]) -> Result<Self::Tensor>;
     /// The inverse: a zero matrix `[rows, d]` with row `ids[i]` += row i of `x` `[ids.len(), d]`.
@@ -71,7 +75,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Sum over rows of `x` `[T, d]`, added to `out` `[1, d]`.
     fn add_column_sums(&self, x: &Self::Tensor, out: &mut Self::Tensor) -> Result<()>;
     /// Sum over columns of `x` `[T, d]`, in f64.
-    fn row_sums(&self, x: &Self::Tensor) -> Vec<f64>;
+    fn row_sums(&self, x: &Self::Tensor) -> Buffer<f64>;
 
     // ---- the operations of a model --------------------------------------------------------------------------------
 
@@ -206,11 +210,11 @@ pub trait Backend: Clone + Send + Sync + 'static {
 
     /// Softmax cross entropy in place: `logits` `[n, classes]` become the gradient of the chosen scalar, summed over
     /// rows; returns the scalar of each row. Computed by a stable log-sum-exp.
-    fn cross_entropy(&self, kind: CrossEntropy, logits: &mut Self::Tensor, labels: &[Label]) -> Result<Vec<f64>>;
+    fn cross_entropy(&self, kind: CrossEntropy, logits: &mut Self::Tensor, labels: &[Label]) -> Result<Buffer<f64>>;
     /// `tangent` u `[n, classes]` ← H u, with H = diag(p) − p pᵀ the Hessian of cross entropy in the `logits` of each row.
     fn cross_entropy_curvature(&self, logits: &Self::Tensor, tangent: &mut Self::Tensor) -> Result<()>;
     /// ½‖target − x‖² of each row, and its gradient x − target; equal shapes `[n, d]`.
-    fn squared_error(&self, x: &Self::Tensor, target: &Self::Tensor) -> Result<(Vec<f64>, Self::Tensor)>;
+    fn squared_error(&self, x: &Self::Tensor, target: &Self::Tensor) -> Result<(Buffer<f64>, Self::Tensor)>;
 
     // ---- the updates of optimizers ----------------------------------------------------------------------------------
 
@@ -284,7 +288,7 @@ pub trait Folds: Backend {
         input: &Self::Tensor,
         segments: &[Segment],
         weight: &Self::Tensor,
-    ) -> Result<Vec<f64>>;
+    ) -> Result<Buffer<f64>>;
 
     /// ⟨query, D W_n⟩ for `queries` `[Q, d_out · d_in]` (row-major `[d_out, d_in]` each) → `[segments.len(), Q]`.
     fn example_dots(

@@ -7,12 +7,15 @@
 //! [`Cpu`] is the CPU backend, over `f32` for work and over `f64` for gradient checks and references.
 
 mod backend;
+mod buffer;
 mod contraction;
 mod cpu;
 mod error;
+mod pool;
 mod types;
 
 pub use backend::{Backend, Folds};
+pub use buffer::{Buffer, Pooled};
 pub use contraction::Contraction;
 pub use cpu::{Cpu, Matrix, Scalar};
 pub use error::TensorError;

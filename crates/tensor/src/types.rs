@@ -170,7 +170,7 @@ pub enum CrossEntropy {
 }
 
 /// A number type that a backend reads from or writes to the host.
-pub trait Host: Copy + Send + Sync + 'static {
+pub trait Host: crate::Pooled + Sync {
     /// Widens (exact for f32).
     fn to_f64(self) -> f64;
     /// Rounds to nearest.

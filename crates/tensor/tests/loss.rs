@@ -94,6 +94,6 @@ fn a_sure_prediction_keeps_its_small_gradient_and_margin() {
 fn squared_error_is_half_of_the_squared_distance() {
     let (values, gradient) =
         F64.squared_error(&of(2, 2, &[1.0, 2.0, 3.0, 4.0]), &of(2, 2, &[0.0, 0.0, 3.0, 6.0])).unwrap();
-    assert_eq!(values, [2.5, 2.0]);
+    assert_eq!(*values, [2.5, 2.0]);
     assert_eq!(gradient.as_slice(), [1.0, 2.0, 0.0, -2.0]);
 }

@@ -67,8 +67,8 @@ proptest! {
 fn numbers_survive_the_way_to_the_backend_and_back() {
     let x = F32.upload(Shape::new(2, 2), &[0.1_f64, -2.0, 3.0, 4.0]).unwrap();
     assert_eq!(F32.shape(&x), Shape::new(2, 2));
-    assert_eq!(F32.download::<f32>(&x), [0.1, -2.0, 3.0, 4.0]);
-    assert_eq!(F32.download::<f64>(&x), [f64::from(0.1_f32), -2.0, 3.0, 4.0]);
+    assert_eq!(*F32.download::<f32>(&x), [0.1, -2.0, 3.0, 4.0]);
+    assert_eq!(*F32.download::<f64>(&x), [f64::from(0.1_f32), -2.0, 3.0, 4.0]);
 }
 
 #[test]
@@ -80,7 +80,7 @@ fn empty_matrices_are_no_special_case() {
         assert_eq!(F64.concat_cols(&[&x, &x]).unwrap().shape(), Shape::new(shape.rows, 2 * shape.cols));
         assert_eq!(F64.multiply(&x, &x).unwrap(), x);
         assert_eq!(F64.dot(&x, &x).unwrap(), 0.0);
-        assert_eq!(F64.row_sums(&x), vec![0.0; shape.rows]);
+        assert_eq!(*F64.row_sums(&x), vec![0.0; shape.rows]);
         let mut sums = F64.zeros(Shape::new(1, shape.cols));
         F64.add_column_sums(&x, &mut sums).unwrap();
         let row = F64.zeros(Shape::new(1, shape.cols));

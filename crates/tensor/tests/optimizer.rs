@@ -27,7 +27,7 @@ fn adamw_after_three_steps<B: Backend>(backend: &B) -> Vec<f64> {
         let grad = backend.upload(SHAPE, &numbers(1 + step)).unwrap();
         backend.adamw_update(&mut param, &grad, &mut m, &mut v, 0.01, 0.9, 0.99, 1e-8, 0.1, step).unwrap();
     }
-    backend.download(&param)
+    backend.download(&param).into_vec()
 }
 
 fn adamw_ref() -> Vec<f64> {
@@ -52,7 +52,7 @@ fn sgd_after_three_steps<B: Backend>(backend: &B) -> Vec<f64> {
         let grad = backend.upload(SHAPE, &numbers(1 + step)).unwrap();
         backend.sgd_update(&mut param, &grad, &mut velocity, 0.05, 0.9, 0.001).unwrap();
     }
-    backend.download(&param)
+    backend.download(&param).into_vec()
 }
 
 fn sgd_ref() -> Vec<f64> {

@@ -22,7 +22,7 @@ pub fn evaluate<B: Backend>(
     let mut values = Vec::with_capacity(examples.len());
     for range in ranges(examples.iter().map(Example::n_rows), limits) {
         let batch = Batch::stack(&examples[range], Padding::None)?;
-        values.append(&mut model.run(&batch, objective, Consumer::Values)?);
+        values.extend(model.run(&batch, objective, Consumer::Values)?);
     }
     Ok(values)
 }

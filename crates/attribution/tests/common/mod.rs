@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // Helpers of tests are tests.
 #![allow(dead_code)]
 
+pub mod counting;
+pub mod passes;
+
 use std::path::{Path, PathBuf};
 
 use etymon_attribution::{Parts, Queries, Rank, Result, ScoreBlock, ScoreSink, score};

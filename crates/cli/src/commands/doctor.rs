@@ -199,7 +199,7 @@ fn padding_invariance(model: &Model<Work>, examples: &[Example], findings: &mut 
 }
 
 fn losses(model: &Model<Work>, examples: &[Example], padding: Padding) -> Result<Vec<f64>> {
-    Ok(model.run(&Batch::stack(examples, padding)?, Objective::TrainLoss, Consumer::Values)?)
+    Ok(model.run(&Batch::stack(examples, padding)?, Objective::TrainLoss, Consumer::Values)?.into_vec())
 }
 
 fn difference(x: &[f64], y: &[f64]) -> f64 {

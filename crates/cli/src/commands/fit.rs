@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use etymon_curvature::{FitOptions, FitSummary, Labels, fit};
+use etymon_curvature::{FitMemory, FitOptions, FitSummary, Labels, fit};
 use etymon_data::BatchLimits;
 use etymon_model::{LayerSpec, Model};
 use etymon_store::{Opened as Folder, Overwrite, RunFolder, RunSpec, require_space};
@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use super::plan::Planned;
 use super::{CommandResult, Context, Outcome};
 use crate::args::{FitArgs, FitMethod, LabelSource};
+use crate::choice::{Choice, PLENTY, choose};
 use crate::error::{CliError, Result};
-use crate::estimate::{Load, Phase, batch_rows, peak};
+use crate::estimate::{Load, Phase, combine, peak};
 use crate::open::{
     Counted, Work, count_examples, data_fingerprints, model_fingerprints, open_corpus, open_model,
     tokenizer_fingerprint, with_reading,
@@ -31,7 +32,7 @@ pub fn run(args: &FitArgs, context: Context) -> CommandResult {
     check_widths(layers)?;
     let corpus = open_corpus(&opened, &args.data)?;
     let counted = count_examples(&opened.model, &corpus, args.data.max_rows)?;
-    let rows = pick_rows(args, &opened.model, &counted)?;
+    let choice = choice(args, &opened.model, &counted)?;
     context.reporter.say(format!(
         "fit {}: {} layers of {}, {}",
         method_name(args.method),
@@ -42,6 +43,7 @@ pub fn run(args: &FitArgs, context: Context) -> CommandResult {
     for layer in layers {
         context.reporter.detail(format!("  {} [{}, {}]", layer.name, layer.d_out, layer.d_in));
     }
+    choice.say(context.reporter);
     counted.reasons.iter().for_each(|reason| context.reporter.detail(format!("  skipped {reason}")));
     let mut inputs = model_fingerprints(&args.model.model)?;
     inputs.extend(tokenizer_fingerprint(&args.model)?);
@@ -52,7 +54,7 @@ pub fn run(args: &FitArgs, context: Context) -> CommandResult {
         seeds: BTreeMap::from([("labels".to_owned(), seed)]),
         inputs,
     };
-    require_space(&args.out.out, disk_bytes(layers))?;
+    require_space(&args.out.out, disk_bytes(&opened.model, &choice))?;
     let overwrite = if args.out.overwrite { Overwrite::Replace } else { Overwrite::Refuse };
     let folder = match RunFolder::open_or_create(&args.out.out, spec, overwrite)? {
         Folder::AlreadyComplete(run) => {
@@ -65,17 +67,8 @@ pub fn run(args: &FitArgs, context: Context) -> CommandResult {
             run
         }
     };
-    let options = FitOptions {
-        labels: match args.labels {
-            LabelSource::Model => Labels::Model { seed },
-            LabelSource::Data => Labels::Data,
-        },
-        correction: args.method == FitMethod::Ekfac,
-        max_examples: args.data.max_rows,
-        shard_examples: SHARD,
-        limits: BatchLimits { max_rows: rows, max_examples: usize::MAX },
-    };
-    let mut bars = FitBars::new(context.reporter, counted.examples, layers.len() as u64);
+    let options = options(args, seed, choice);
+    let mut bars = FitBars::new(context.reporter, counted.examples);
     let summary = fit(&opened.model, &corpus, &options, folder.path(), &mut bars)?;
     let mut folder = folder;
     folder.update_progress(json!({ "examples": summary.examples, "data": counted.json() }))?;
@@ -84,13 +77,41 @@ pub fn run(args: &FitArgs, context: Context) -> CommandResult {
     Ok(Outcome::Done(result(&folder, Some(&summary))))
 }
 
-/// Rows per batch; refuses a fit for which memory does not suffice.
-fn pick_rows(args: &FitArgs, model: &Model<Work>, counted: &Counted) -> Result<usize> {
-    batch_rows(&args.pass, counted.longest, |rows| peak(&phases(args, model, counted, rows)))
+fn options(args: &FitArgs, seed: u64, choice: Choice) -> FitOptions {
+    FitOptions {
+        labels: match args.labels {
+            LabelSource::Model => Labels::Model { seed },
+            LabelSource::Data => Labels::Data,
+        },
+        correction: args.method == FitMethod::Ekfac,
+        max_examples: args.data.max_rows,
+        shard_examples: SHARD,
+        limits: BatchLimits { max_rows: choice.batch_rows, max_examples: usize::MAX },
+        groups: choice.groups,
+    }
 }
 
-fn phases(args: &FitArgs, model: &Model<Work>, counted: &Counted, batch_rows: usize) -> Vec<Phase> {
+/// Rows per batch and layers per pass; refuses a fit for which memory does not suffice.
+fn choice(args: &FitArgs, model: &Model<Work>, counted: &Counted) -> Result<Choice> {
+    choose(&args.pass, model.layers(), counted.longest, PLENTY, |rows, layers| {
+        peak(&phases_of(args, &model.with_layers(layers), counted, rows))
+    })
+}
+
+/// The phases of a fit of all layers at once.
+fn phases_of(args: &FitArgs, model: &Model<Work>, counted: &Counted, batch_rows: usize) -> Vec<Phase> {
     Load { model, counted, pass: &args.pass, batch_rows }.fit(args.method == FitMethod::Ekfac, SHARD)
+}
+
+fn phases(args: &FitArgs, model: &Model<Work>, counted: &Counted, choice: &Choice) -> Vec<Phase> {
+    let group = |layers| phases_of(args, &model.with_layers(layers), counted, choice.batch_rows);
+    let mut phases = combine(choice.groups.iter().map(group));
+    if let (2.., Some(last)) = (choice.groups.len(), phases.last_mut()) {
+        // The factors of the groups are copied into one file each.
+        let FitMemory { bases, correction, .. } = FitMemory::of(model.layers());
+        last.disk += bases + if args.method == FitMethod::Ekfac { correction / 2 } else { 0 };
+    }
+    phases
 }
 
 /// Opens what a fit would read, and counts what it would need.
@@ -99,9 +120,9 @@ pub fn plan(args: &FitArgs) -> Result<Planned> {
     check_widths(opened.model.layers())?;
     let corpus = open_corpus(&opened, &args.data)?;
     let counted = count_examples(&opened.model, &corpus, args.data.max_rows)?;
-    let rows = pick_rows(args, &opened.model, &counted)?;
-    let phases = phases(args, &opened.model, &counted, rows);
-    Ok(Planned { opened, corpus, batch_rows: rows, phases })
+    let choice = choice(args, &opened.model, &counted)?;
+    let phases = phases(args, &opened.model, &counted, &choice);
+    Ok(Planned { opened, corpus, choice, phases })
 }
 
 /// Everything that determines the factors.
@@ -123,16 +144,15 @@ fn method_name(method: FitMethod) -> &'static str {
     }
 }
 
-/// Numbers in A and S, each A once.
-fn n_covariance(layers: &[LayerSpec]) -> u64 {
-    let of = |(i, l): (usize, &LayerSpec)| l.d_out * l.d_out + if l.input.0 == i { l.d_in * l.d_in } else { 0 };
-    layers.iter().enumerate().map(|l| of(l) as u64).sum()
-}
-
-/// Bytes of the factors and, while a pass is unfinished, of its sums.
-fn disk_bytes(layers: &[LayerSpec]) -> u64 {
-    let lambda: u64 = layers.iter().map(|l| (l.d_out * l.d_in) as u64).sum();
-    4 * (n_covariance(layers) + lambda) + 8 * n_covariance(layers).max(lambda)
+/// Bytes of the factors, twice while those of groups are joined, and of the sums of an unfinished pass.
+fn disk_bytes(model: &Model<Work>, choice: &Choice) -> u64 {
+    let copies = choice.groups.len().min(2) as u64;
+    let sums = choice.groups.iter().map(|layers| {
+        let FitMemory { bases, correction, .. } = FitMemory::of(model.with_layers(layers).layers());
+        correction.max(2 * bases)
+    });
+    let FitMemory { bases, correction, .. } = FitMemory::of(model.layers());
+    copies * (bases + correction / 2) + sums.max().unwrap_or(0)
 }
 
 fn check_widths(layers: &[LayerSpec]) -> Result<()> {

@@ -6,6 +6,7 @@ pub mod plan;
 pub mod quickstart;
 pub mod report;
 pub mod score;
+mod scoring;
 pub mod top;
 pub mod train;
 

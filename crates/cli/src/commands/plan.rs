@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::{CommandResult, Context, Outcome, fit, print, score};
 use crate::args::{PlanArgs, Planned as What};
+use crate::choice::Choice;
 use crate::error::Result;
 use crate::estimate::{Phase, peak};
 use crate::machine::Bytes;
@@ -27,8 +28,8 @@ pub struct Planned {
     pub opened: Opened,
     /// The training data.
     pub corpus: Corpus,
-    /// Rows per batch.
-    pub batch_rows: usize,
+    /// How it stays within its memory.
+    pub choice: Choice,
     /// Its phases.
     pub phases: Vec<Phase>,
 }
@@ -45,12 +46,13 @@ pub fn run(args: &PlanArgs, context: Context) -> CommandResult {
     }
     let of = |(p, seconds): &(&Phase, f64)| {
         json!({
-            "phase": p.name, "memory_bytes": p.memory, "disk_bytes": p.disk,
+            "phase": p.name, "memory_bytes": p.memory, "disk_bytes": p.disk, "rows": p.rows,
             "flops": p.model_flops + p.fold_flops, "seconds": seconds,
         })
     };
     Ok(Outcome::Done(json!({
-        "batch_rows": planned.batch_rows,
+        "batch_rows": planned.choice.batch_rows,
+        "layer_groups": planned.choice.groups.len(),
         "memory_bytes": peak(&planned.phases),
         "seconds": phases.iter().map(|(_, s)| s).sum::<f64>(),
         "phases": phases.iter().map(of).collect::<Vec<_>>(),
@@ -65,13 +67,18 @@ fn table(phases: &[(&Phase, f64)], planned: &Planned) -> String {
         text += &format!("{:<20} {memory:>12} {disk:>12} {gflop:>10.1} {seconds:>8.1} s\n", p.name);
     }
     let total: f64 = phases.iter().map(|(_, s)| s).sum();
-    text + &format!("peak {}, {total:.1} s, in batches of {} rows", Bytes(peak(&planned.phases)), planned.batch_rows)
+    let Choice { batch_rows, groups } = &planned.choice;
+    text += &format!("peak {}, {total:.1} s, in batches of {batch_rows} rows", Bytes(peak(&planned.phases)));
+    match groups.len() {
+        1 => text + ", all layers at once",
+        n => text + &format!(", in {n} groups of layers: one pass for each"),
+    }
 }
 
 /// What a short calibration found.
 struct Speed {
-    /// Seconds of the model's forward and backward per row.
-    row: f64,
+    /// Seconds per counted operation of the model's forward and backward.
+    model: f64,
     /// Seconds per operation of a large product.
     product: f64,
     /// Seconds per counted operation of an eigendecomposition.
@@ -86,7 +93,7 @@ impl Speed {
         let x = backend.upload(shape, &numbers)?;
         let product = seconds_of(|| Ok(backend.matmul(&x, Transpose::No, &x, Transpose::No).map(drop)?))?;
         Ok(Self {
-            row: row_seconds(planned)?,
+            model: model_seconds(planned)?,
             product: product / (2.0 * (SIDE as f64).powi(3)),
             eigen: eigen_seconds(backend, &numbers)?,
         })
@@ -94,7 +101,7 @@ impl Speed {
 
     fn seconds(&self, phase: &Phase) -> f64 {
         let fold = if phase.rows == 0 { self.eigen } else { self.product };
-        phase.rows as f64 * self.row + phase.fold_flops * fold
+        phase.model_flops * self.model + phase.fold_flops * fold
     }
 }
 
@@ -114,14 +121,15 @@ impl<B: Backend> Tap<B> for Ignore {
     }
 }
 
-/// Seconds per row of one batch of the data.
-fn row_seconds(planned: &Planned) -> Result<f64> {
-    let limits = BatchLimits { max_rows: TIMED_ROWS.min(planned.batch_rows), max_examples: usize::MAX };
+/// Seconds per counted operation of one batch of the data.
+fn model_seconds(planned: &Planned) -> Result<f64> {
+    let limits = BatchLimits { max_rows: TIMED_ROWS.min(planned.choice.batch_rows), max_examples: usize::MAX };
     let Some(group) = Batches::new(planned.corpus.examples(), limits).next() else { return Ok(0.0) };
     let batch = Batch::stack(&group?, Padding::None)?;
     let model = &planned.opened.model;
     let once = || Ok(model.run(&batch, Objective::TrainLoss, Consumer::Tap(&mut Ignore)).map(drop)?);
-    Ok(seconds_of(once)? / batch.n_rows().max(1) as f64)
+    let (rows, examples) = (batch.n_rows().max(1) as u64, batch.n_examples().max(1) as u64);
+    Ok(seconds_of(once)? / model.pass_flops(rows, rows / examples))
 }
 
 /// Seconds per counted operation of a covariance's decomposition.

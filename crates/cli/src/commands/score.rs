@@ -1,62 +1,54 @@
 //! `etymon score`.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
 
-use etymon_attribution::{Parts, Queries, QueryValue, Rank, ScoreSink, Tee, TopK, behind, score, self_influence};
-use etymon_curvature::{CurvatureError, Factors, Preconditioner, Spectrum};
-use etymon_data::{BatchLimits, CandidateFilter, Corpus, DataError, Example, ExampleIndex, union_of};
+use etymon_attribution::Rank;
+use etymon_curvature::{CurvatureError, Factors};
+use etymon_data::{CandidateFilter, Corpus, Example, ExampleIndex, union_of};
 use etymon_model::{Measurement, Model, ModelConfig, ModelError, Task};
 use etymon_store::{Opened as Folder, Overwrite, RunFolder, RunSpec, require_space};
 use serde_json::{Value, json};
 
 use super::plan::Planned;
+use super::scoring::{Clock, Job};
 use super::{CommandResult, Context, Outcome};
 use crate::args::{MeasurementArg, PerToken, ScoreArgs, ScoreMethod};
+use crate::choice::{Choice, PLENTY, choose};
 use crate::error::{CliError, Result};
-use crate::estimate::{Load, Phase, Scoring, batch_rows, peak};
+use crate::estimate::{Load, Phase, Scoring, combine, peak};
 use crate::open::{
     Counted, Opened, Work, count_examples, data_fingerprints, model_fingerprints, open_corpus, open_model,
     read_queries, require_same_model, tokenizer_fingerprint, with_reading,
 };
-use crate::tables::{Tables, replay, write_queries, write_top};
+use crate::tables::UNFINISHED;
 
 /// Names of the tables' own columns.
 const RESERVED: [&str; 5] = ["", "train_id", "layer", "position", "token"];
 
 pub fn run(args: &ScoreArgs, context: Context) -> CommandResult {
     let mut opened = open_model(&args.model, args.pass.dtype.precision())?;
-    let factors = open_factors(args, &mut opened.model)?;
+    tap_layers_of_factors(args, &mut opened.model)?;
     let corpus = open_corpus(&opened, &args.data)?;
     let queries = if args.self_influence { Vec::new() } else { open_queries(args, &opened)? };
-    let filter = args.filter.as_deref().map(parse_filter).transpose()?;
+    args.filter.as_deref().map(parse_filter).transpose()?;
     let counted = count_examples(&opened.model, &corpus, args.data.max_rows)?;
-    let (batch_rows, _) = estimate(args, &opened.model, &counted, &queries)?;
+    let (choice, _) = estimate(args, &opened.model, &counted, &queries)?;
     require_space(&args.out.out, disk_bytes(args, &opened.model, &counted, queries.len().max(1)))?;
     context.reporter.say(format!("score {}: {}", args.method.name(), counted.describe()));
+    choice.say(context.reporter);
     let mut run = match open_folder(args, &opened.model, &corpus)? {
         Folder::AlreadyComplete(run) => {
             context.reporter.say(format!("{} is complete already", run.path().display()));
+            run.remove(UNFINISHED)?;
             return Ok(Outcome::Done(result(&run)));
         }
         Folder::Created(run) | Folder::Resumed(run) => run,
     };
+    let candidates = candidates(args, context, &corpus, &counted, &queries)?;
+    let (opened, corpus, counted, queries) = (&opened, &corpus, &counted, &queries[..]);
     let clock = Clock::start();
-    let mut job = Job { args, context, opened: &opened, corpus: &corpus, counted: &counted, batch_rows, clock };
-    let preconditioner = match (&factors, args.method) {
-        (Some(factors), ScoreMethod::Ekfac) => {
-            Preconditioner::Kronecker { factors, spectrum: Spectrum::Corrected, damping: args.damping }
-        }
-        (Some(factors), _) => {
-            Preconditioner::Kronecker { factors, spectrum: Spectrum::Kronecker, damping: args.damping }
-        }
-        (None, _) => Preconditioner::Identity,
-    };
-    let scored = if args.self_influence {
-        job.self_influence(&mut run, preconditioner)?
-    } else {
-        job.influence(&mut run, &queries, preconditioner, filter)?
-    };
+    let mut job = Job { args, context, opened, corpus, counted, choice, queries, candidates, clock };
+    let scored = job.run(&mut run)?;
     // What was noted for resuming stays: a crash before the last line must not lose the tables.
     let mut progress = run.manifest().progress.as_object().cloned().unwrap_or_default();
     progress.insert("rows".to_owned(), json!(scored));
@@ -66,169 +58,9 @@ pub fn run(args: &ScoreArgs, context: Context) -> CommandResult {
     progress.insert("layers".to_owned(), json!(names));
     run.update_progress(Value::Object(progress))?;
     let run = run.complete(job.clock.stop())?;
+    run.remove(UNFINISHED)?;
     context.reporter.say(format!("scores in {}", run.path().display()));
     Ok(Outcome::Done(result(&run)))
-}
-
-struct Job<'a> {
-    args: &'a ScoreArgs,
-    context: Context,
-    opened: &'a Opened,
-    corpus: &'a Corpus,
-    counted: &'a Counted,
-    batch_rows: usize,
-    clock: Clock,
-}
-
-/// Seconds per phase, and in all.
-struct Clock {
-    started: Instant,
-    lap: Instant,
-    seconds: BTreeMap<String, f64>,
-}
-
-impl Clock {
-    fn start() -> Self {
-        Self { started: Instant::now(), lap: Instant::now(), seconds: BTreeMap::new() }
-    }
-
-    /// Ends a phase.
-    fn lap(&mut self, phase: &str) {
-        self.seconds.insert(phase.to_owned(), self.lap.elapsed().as_secs_f64());
-        self.lap = Instant::now();
-    }
-
-    fn stop(mut self) -> BTreeMap<String, f64> {
-        self.seconds.insert("total".to_owned(), self.started.elapsed().as_secs_f64());
-        self.seconds
-    }
-}
-
-impl Job<'_> {
-    fn influence(
-        &mut self,
-        run: &mut RunFolder,
-        examples: &[Example],
-        preconditioner: Preconditioner<'_>,
-        filter: Option<usize>,
-    ) -> Result<u64> {
-        let (args, model) = (self.args, &self.opened.model);
-        self.context.reporter.say(format!("  preparing {} queries", examples.len()));
-        let queries = Queries::prepare(model, examples, measurement(args), preconditioner, rank(args), self.limits())?;
-        let candidates = self.candidates(examples, filter)?;
-        self.clock.lap("queries");
-        let total = candidates.as_ref().map_or(self.counted.examples, |c| c.len() as u64);
-        let parts = Parts { layers: args.per_layer, tokens: args.per_token == Some(PerToken::All) };
-        let ids: Vec<String> = queries.values.iter().map(|v| v.id.clone()).collect();
-        let folder = run.path().to_owned();
-        let mut tables = Tables::open(run, &ids, model.layers(), parts, self.opened.encoder.as_ref())?;
-        let mut top = TopK::new(args.top, ids.len());
-        let done = tables.rows_done();
-        if done > 0 {
-            self.context.reporter.say(format!("  resuming after {done} rows"));
-            replay(&folder, self.examples(candidates.as_deref(), 0), &mut top)?;
-        }
-        let mut task = Some(self.context.reporter.task("scores", total, done, "rows"));
-        {
-            let mut progress = Progress { task: task.as_ref() };
-            let rest = self.examples(candidates.as_deref(), done);
-            behind(&mut tables, |tables| {
-                let mut sinks = Tee(vec![tables, &mut top, &mut progress]);
-                score(model, &queries, rest, self.limits(), parts, &mut sinks)
-            })?;
-        }
-        if let Some(task) = task.take() {
-            task.finish();
-        }
-        let rows = tables.finish()?;
-        self.clock.lap("scores");
-        let ranked = top.finish();
-        write_queries(run.path(), self.opened, examples, &queries.values)?;
-        let wanted = Parts { layers: args.per_layer, tokens: args.per_token.is_some() };
-        let parts = (wanted != Parts::default()).then_some((&queries, wanted, self.limits()));
-        let task = self.context.reporter.task("top rows", queries.len() as u64, 0, "queries");
-        write_top(run.path(), self.opened, &queries.values, parts, &ranked, &|| task.advance(1, 0))?;
-        task.finish();
-        self.clock.lap("top");
-        Ok(rows)
-    }
-
-    fn self_influence(&mut self, run: &mut RunFolder, preconditioner: Preconditioner<'_>) -> Result<u64> {
-        let ids = vec!["self".to_owned()];
-        let model = &self.opened.model;
-        let folder = run.path().to_owned();
-        let mut tables = Tables::open(run, &ids, model.layers(), Parts::default(), None)?;
-        let mut top = TopK::new(self.args.top, 1);
-        let done = tables.rows_done();
-        if done > 0 {
-            replay(&folder, self.examples(None, 0), &mut top)?;
-        }
-        let task = self.context.reporter.task("self-influence", self.counted.examples, done, "rows");
-        {
-            let mut progress = Progress { task: Some(&task) };
-            behind(&mut tables, |tables| {
-                let mut sinks = Tee(vec![tables, &mut top, &mut progress]);
-                self_influence(model, preconditioner, self.examples(None, done), self.limits(), &mut sinks)
-            })?;
-        }
-        task.finish();
-        let rows = tables.finish()?;
-        self.clock.lap("scores");
-        let values = [QueryValue { id: "self".to_owned(), measurement: 0.0 }];
-        write_queries(run.path(), self.opened, &[], &values)?;
-        write_top(run.path(), self.opened, &values, None, &top.finish(), &|| ())?;
-        Ok(rows)
-    }
-
-    /// The examples to score, from row `first` of the table on.
-    fn examples<'a>(
-        &'a self,
-        candidates: Option<&'a [ExampleIndex]>,
-        first: u64,
-    ) -> Box<dyn Iterator<Item = std::result::Result<Example, DataError>> + Send + 'a> {
-        let most = self.args.data.max_rows.unwrap_or(u64::MAX);
-        match candidates {
-            None => {
-                let stream = self.corpus.examples_from(ExampleIndex(first)).on_this_thread();
-                Box::new(stream.take(usize::try_from(most.saturating_sub(first)).unwrap_or(usize::MAX)))
-            }
-            Some(all) => {
-                let wanted = &all[(first as usize).min(all.len())..];
-                let start = wanted.first().copied().unwrap_or(ExampleIndex(u64::MAX));
-                let keep = move |e: &std::result::Result<Example, DataError>| match e {
-                    Ok(example) => wanted.binary_search(&example.index).is_ok(),
-                    Err(_) => true,
-                };
-                // After the last candidate, nothing more is read.
-                Box::new(self.corpus.examples_from(start).on_this_thread().filter(keep).take(wanted.len()))
-            }
-        }
-    }
-
-    fn candidates(&self, queries: &[Example], filter: Option<usize>) -> Result<Option<Vec<ExampleIndex>>> {
-        let Some(keep) = filter else { return Ok(None) };
-        let most = self.args.data.max_rows.map_or(usize::MAX, |n| n as usize);
-        let union = union_of(&CandidateFilter::tfidf(keep).within(most).select(self.corpus, queries)?);
-        self.context.reporter.say(format!("  tfidf:{keep} keeps {} of {} rows", union.len(), self.counted.examples));
-        Ok(Some(union))
-    }
-
-    fn limits(&self) -> BatchLimits {
-        BatchLimits { max_rows: self.batch_rows, max_examples: usize::MAX }
-    }
-}
-
-struct Progress<'a> {
-    task: Option<&'a crate::progress::Task>,
-}
-
-impl ScoreSink for Progress<'_> {
-    fn block(&mut self, block: &etymon_attribution::ScoreBlock<'_>) -> etymon_attribution::Result<()> {
-        if let Some(task) = self.task {
-            task.advance(block.examples.len() as u64, block.examples.iter().map(|e| e.n_tokens() as u64).sum());
-        }
-        Ok(())
-    }
 }
 
 fn open_queries(args: &ScoreArgs, opened: &Opened) -> Result<Vec<Example>> {
@@ -254,10 +86,10 @@ fn open_queries(args: &ScoreArgs, opened: &Opened) -> Result<Vec<Example>> {
     Ok(queries)
 }
 
-/// Opens the factors and taps the layers that they are of; refuses factors of another model.
-fn open_factors(args: &ScoreArgs, model: &mut Model<Work>) -> Result<Option<Factors>> {
+/// Taps the layers that the factors are of; refuses those of another model.
+fn tap_layers_of_factors(args: &ScoreArgs, model: &mut Model<Work>) -> Result<()> {
     if args.method == ScoreMethod::GradDot {
-        return Ok(None);
+        return Ok(());
     }
     let Some(folder) = &args.factors else {
         let problem = format!("is missing; --method {} needs the folder of `etymon fit`", args.method.name());
@@ -272,7 +104,22 @@ fn open_factors(args: &ScoreArgs, model: &mut Model<Work>) -> Result<Option<Fact
     if args.method == ScoreMethod::Ekfac && !factors.has_correction() {
         return Err(CurvatureError::NoCorrection.into());
     }
-    Ok(Some(factors))
+    Ok(())
+}
+
+/// The rows that the filter keeps, if there is one.
+fn candidates(
+    args: &ScoreArgs,
+    context: Context,
+    corpus: &Corpus,
+    counted: &Counted,
+    queries: &[Example],
+) -> Result<Option<Vec<ExampleIndex>>> {
+    let Some(keep) = args.filter.as_deref().map(parse_filter).transpose()? else { return Ok(None) };
+    let most = args.data.max_rows.map_or(usize::MAX, |n| n as usize);
+    let union = union_of(&CandidateFilter::tfidf(keep).within(most).select(corpus, queries)?);
+    context.reporter.say(format!("  tfidf:{keep} keeps {} of {} rows", union.len(), counted.examples));
+    Ok(Some(union))
 }
 
 fn open_folder(args: &ScoreArgs, model: &Model<Work>, corpus: &Corpus) -> Result<Folder> {
@@ -316,14 +163,14 @@ fn disk_bytes(args: &ScoreArgs, model: &Model<Work>, counted: &Counted, n_querie
     4 * n_queries as u64 * (counted.examples * (1 + layers) + tokens)
 }
 
-fn measurement(args: &ScoreArgs) -> Measurement {
+pub fn measurement(args: &ScoreArgs) -> Measurement {
     match args.measurement {
         MeasurementArg::LogLikelihood => Measurement::LogLikelihood,
         MeasurementArg::Margin => Measurement::Margin,
     }
 }
 
-fn rank(args: &ScoreArgs) -> Rank {
+pub fn rank(args: &ScoreArgs) -> Rank {
     args.rank.map_or(Rank::Full, Rank::Low)
 }
 
@@ -343,36 +190,41 @@ fn scoring(args: &ScoreArgs, model: &Model<Work>, counted: &Counted, queries: &[
         rank: rank(args),
         self_influence: args.self_influence,
         factors: args.method != ScoreMethod::GradDot,
-        layers: args.per_layer,
+        layers: if args.per_layer { model.layers().len() as u64 } else { 0 },
         tokens: args.per_token == Some(PerToken::All),
         disk: disk_bytes(args, model, counted, queries.len().max(1)),
     }
 }
 
-/// Rows per batch, and what a score needs with them; refuses one for which memory does not suffice.
+/// Rows per batch and layers per pass, and what a score needs with them; refuses one for which memory does not suffice.
 fn estimate(
     args: &ScoreArgs,
     model: &Model<Work>,
     counted: &Counted,
     queries: &[Example],
-) -> Result<(usize, Vec<Phase>)> {
+) -> Result<(Choice, Vec<Phase>)> {
     let task = scoring(args, model, counted, queries);
-    let phases = |batch_rows| Load { model, counted, pass: &args.pass, batch_rows }.score(&task);
+    let group = |layers, batch_rows| {
+        Load { model: &model.with_layers(layers), counted, pass: &args.pass, batch_rows }.score(&task)
+    };
     let longest = queries.iter().map(|q| q.n_rows() as u64).fold(counted.longest, u64::max);
-    let rows = batch_rows(&args.pass, longest, |rows| peak(&phases(rows)))?;
-    Ok((rows, phases(rows)))
+    // Each batch multiplies queries of low rank out anew, which costs as much as that many rows.
+    let most = args.rank.map_or(PLENTY, |rank| (rank * queries.len()).next_power_of_two().max(PLENTY));
+    let choice = choose(&args.pass, model.layers(), longest, most, |rows, layers| peak(&group(layers, rows)))?;
+    let phases = combine(choice.groups.iter().map(|layers| group(layers, choice.batch_rows)));
+    Ok((choice, phases))
 }
 
 /// Opens what a score would read, and counts what it would need.
 pub fn plan(args: &ScoreArgs) -> Result<Planned> {
     let mut opened = open_model(&args.model, args.pass.dtype.precision())?;
-    open_factors(args, &mut opened.model)?;
+    tap_layers_of_factors(args, &mut opened.model)?;
     let corpus = open_corpus(&opened, &args.data)?;
     let queries = if args.self_influence { Vec::new() } else { open_queries(args, &opened)? };
     args.filter.as_deref().map(parse_filter).transpose()?;
     let counted = count_examples(&opened.model, &corpus, args.data.max_rows)?;
-    let (batch_rows, phases) = estimate(args, &opened.model, &counted, &queries)?;
-    Ok(Planned { opened, corpus, batch_rows, phases })
+    let (choice, phases) = estimate(args, &opened.model, &counted, &queries)?;
+    Ok(Planned { opened, corpus, choice, phases })
 }
 
 fn result(run: &RunFolder) -> Value {

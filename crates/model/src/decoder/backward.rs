@@ -1,6 +1,6 @@
 //! The whole pass: forward, objective, backward.
 
-use etymon_tensor::{Backend, CrossEntropy, Label, Segment};
+use etymon_tensor::{Backend, Buffer, CrossEntropy, Label, Segment};
 
 use super::Decoder;
 use super::block::{Ctx, TokenRows};
@@ -28,7 +28,7 @@ impl Decoder {
         params: &Params<B>,
         batch: &Labelled<'_>,
         to: &mut Consumer<'_, B>,
-    ) -> Result<Vec<f64>> {
+    ) -> Result<Buffer<f64>> {
         let ctx = Ctx { backend, params, config: &self.config, rows: &batch.rows };
         let trace = self.forward(&ctx, batch.ids)?;
         let stream = match batch.rows.loss_rows {

@@ -69,6 +69,11 @@ impl Decoder {
         let tapped = |b: &Block| b.linears().any(|l| l.tap.is_some());
         self.blocks.iter().position(tapped).unwrap_or(self.blocks.len())
     }
+
+    /// The part of the blocks that such a pass visits.
+    pub fn visited_blocks(&self) -> f64 {
+        1.0 - self.lowest_tapped_block() as f64 / self.blocks.len().max(1) as f64
+    }
 }
 
 impl Block {

@@ -111,6 +111,18 @@ impl RunFolder {
         self.save()
     }
 
+    /// Removes a folder in the folder, if it is there.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        let path = self.file(name);
+        match fs::remove_dir_all(&path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(StoreError::io("removing", &path, e)),
+            _ => Ok(()),
+        }
+    }
+
     /// Marks the run as finished; `timings` are seconds per phase.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorInfo;
 use serde_json::json;
 
+use super::file::TensorFile;
 use super::header::{METADATA, n_elements};
 use crate::atomic::AtomicFile;
 use crate::error::{Result, StoreError};
@@ -123,21 +124,51 @@ impl TensorWriter {
         self.file.commit()
     }
 
-    fn write<T: Element>(&mut self, name: &str, values: &[T], wanted: &'static str) -> Result<()> {
+    /// Copies a whole tensor of another file.
+    ///
+    /// # Errors
+    /// When either file has no such tensor, its type or size differs, or the disk is full.
+    pub fn copy(&mut self, name: &str, from: &TensorFile) -> Result<()> {
+        let (bytes, dtype) = (from.bytes(name)?, from.dtype(name)?);
         let path = self.file.path().to_owned();
-        let Some(slot) = self.slots.get_mut(name) else {
-            return Err(StoreError::MissingTensor { path, tensor: name.to_owned() });
-        };
-        if values.len() > slot.declared - slot.written {
-            return Err(length_error(&path, name, slot, slot.written + values.len()));
+        let n = bytes.len() / (dtype.bitsize() / 8).max(1);
+        let slot = self.seek(name, n)?;
+        if slot.dtype != dtype {
+            let (tensor, dtype) = (name.to_owned(), slot.dtype);
+            return Err(StoreError::TensorType { path, tensor, dtype, wanted: "the type of what is copied" });
         }
-        let width = (slot.dtype.bitsize() / 8) as u64;
-        let at = slot.offset + slot.written as u64 * width;
+        slot.written += n;
+        self.file.write_all(bytes).map_err(|e| StoreError::io("writing", &path, e))?;
+        self.position += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Goes to the place of the next `n` elements of a tensor.
+    fn seek(&mut self, name: &str, n: usize) -> Result<&mut Slot> {
+        let path = self.file.path();
+        let Some(slot) = self.slots.get_mut(name) else {
+            return Err(StoreError::MissingTensor { path: path.to_owned(), tensor: name.to_owned() });
+        };
+        if n > slot.declared - slot.written {
+            return Err(length_error(path, name, slot, slot.written + n));
+        }
+        let at = slot.offset + (slot.written * (slot.dtype.bitsize() / 8)) as u64;
         if at != self.position {
+            let path = path.to_owned();
             self.file.seek(SeekFrom::Start(at)).map_err(|e| StoreError::io("writing", &path, e))?;
             self.position = at;
         }
-        let mut bytes = Vec::with_capacity(values.len().min(CHUNK) * width as usize);
+        Ok(slot)
+    }
+
+    fn write<T: Element>(&mut self, name: &str, values: &[T], wanted: &'static str) -> Result<()> {
+        let path = self.file.path().to_owned();
+        self.seek(name, values.len())?;
+        let Some(slot) = self.slots.get_mut(name) else {
+            return Err(StoreError::MissingTensor { path, tensor: name.to_owned() });
+        };
+        let width = slot.dtype.bitsize() / 8;
+        let mut bytes = Vec::with_capacity(values.len().min(CHUNK) * width);
         for chunk in values.chunks(CHUNK) {
             bytes.clear();
             for (i, &value) in chunk.iter().enumerate() {

@@ -2,7 +2,7 @@
 
 use super::matrix::Matrix;
 use super::scalar::Scalar;
-use crate::{Result, Segment, Shape, TensorError};
+use crate::{Buffer, Result, Segment, Shape, TensorError};
 
 pub(crate) fn shape(op: &'static str, operand: &'static str, got: Shape, expected: Shape) -> Result<()> {
     if got == expected { Ok(()) } else { Err(TensorError::Shape { op, operand, expected, got }) }
@@ -45,12 +45,22 @@ pub(crate) fn segments(op: &'static str, segments: &[Segment], rows: usize) -> R
     segments.iter().try_for_each(|s| range(op, "row of a segment", s.start, s.len, rows))
 }
 
+/// Whether each segment starts at or after the end of the one before it.
+fn are_apart(list: impl Iterator<Item = Segment>) -> bool {
+    let mut end = 0;
+    list.into_iter().all(|s| std::mem::replace(&mut end, s.range().end) <= s.start)
+}
+
 /// Segments within `0..rows` that share no row.
 pub(crate) fn disjoint_segments(op: &'static str, list: &[Segment], rows: usize) -> Result<()> {
     segments(op, list, rows)?;
-    let mut filled: Vec<Segment> = list.iter().copied().filter(|s| s.len > 0).collect();
-    filled.sort_unstable_by_key(|s| s.start);
-    if filled.windows(2).all(|pair| pair[0].range().end <= pair[1].start) {
+    let in_order = list.iter().copied().filter(|s| s.len > 0);
+    if are_apart(in_order.clone()) {
+        return Ok(());
+    }
+    let mut sorted: Buffer<Segment> = in_order.collect();
+    sorted.sort_unstable_by_key(|s| s.start);
+    if are_apart(sorted.iter().copied()) {
         Ok(())
     } else {
         Err(TensorError::Config { op, what: "segments share rows" })

@@ -3,14 +3,14 @@
 #![allow(unsafe_code)]
 
 use super::check;
-use super::examples::{Examples, Packed, Tile};
+use super::examples::{Examples, Packed, Tile, Tiles};
 use super::folds::low_rank_token_dots;
 use super::matrix::Matrix;
-use super::parallel::{Shared, for_each_with};
+use super::parallel::{Shared, for_each_task};
 use super::product::{Blocks, Mode, Panels, Side, Threads, View, ViewMut, add_dots, add_products, product};
 use super::reduce::{add_partials, row_dots};
 use super::scalar::Scalar;
-use crate::{Contraction, Precision, Result, Segment, Shape, Transpose};
+use crate::{Buffer, Contraction, Precision, Result, Segment, Shape, Transpose};
 
 /// Rows and columns of the blocks: long rows where queries are read as they are, and closer to square where a block of each
 /// is multiplied out, from factors that are then read less often.
@@ -62,7 +62,7 @@ pub(crate) fn low_rank_example_dots<T: Scalar>(
             super::folds::segment_sums(&tokens, segments)
         }
         Contraction::Formed => {
-            let per_query: Vec<Segment> = (0..count).map(|q| Segment { start: q * rank, len: rank }).collect();
+            let per_query: Buffer<Segment> = (0..count).map(|q| Segment { start: q * rank, len: rank }).collect();
             let (u, v) = (View::of(u, Transpose::Yes), View::of(v, Transpose::No));
             let factors = Packed {
                 dout: Panels::pack_segments(precision, Threads::Pool, u, Side::Left, &per_query),
@@ -113,12 +113,6 @@ impl<T: Scalar> Queries<'_, T> {
     }
 }
 
-/// Buffers of one thread: blocks of D W_n, and of queries.
-struct Scratch<T> {
-    gradients: Vec<T>,
-    queries: Vec<T>,
-}
-
 /// Blocks of several D W_n one below the other, times the same block of all queries, summed over the blocks `[n, Q]`.
 fn dots_by_forming<T: Scalar>(examples: &Examples<'_, T>, queries: &Queries<'_, T>) -> Matrix<T> {
     let (shape, n, count) = (examples.shape(), examples.segments.len(), queries.count());
@@ -126,18 +120,18 @@ fn dots_by_forming<T: Scalar>(examples: &Examples<'_, T>, queries: &Queries<'_, 
     if n * count == 0 {
         return out;
     }
-    let (block_rows, block_cols) = queries.block();
-    let tiles = Tile::all(shape, block_rows, block_cols);
-    let groups: Vec<&[Tile]> = tiles.chunks(tiles.len().div_ceil(PARTIALS).max(1)).collect();
+    let (rows, cols) = queries.block();
+    let tiles = Tiles { shape, rows, cols };
+    let group = tiles.count().div_ceil(PARTIALS).max(1);
+    let groups = tiles.count().div_ceil(group);
     let packed = examples.pack();
-    let mut partials = vec![T::ZERO; groups.len() * n * count];
+    let mut partials = Buffer::zeros(groups * n * count);
     let shared = Shared::new(&mut partials);
-    let scratch = || Scratch { gradients: Vec::new(), queries: Vec::new() };
-    for_each_with(groups.len(), examples.is_big(), scratch, |scratch, task| {
+    for_each_task(groups, examples.is_big(), |task| {
         // SAFETY: each task has its own partial sum.
         let partial = unsafe { shared.part(task * n * count, n * count) };
-        for &tile in groups[task] {
-            add_tile(&packed, queries, tile, shape.cols, scratch, partial, n);
+        for i in task * group..tiles.count().min((task + 1) * group) {
+            add_tile(&packed, queries, tiles.get(i), shape.cols, partial, n);
         }
     });
     add_partials(&partials, n * count, 0, out.as_mut_slice());
@@ -150,7 +144,6 @@ fn add_tile<T: Scalar>(
     queries: &Queries<'_, T>,
     tile: Tile,
     width: usize,
-    scratch: &mut Scratch<T>,
     partial: &mut [T],
     n: usize,
 ) {
@@ -161,8 +154,10 @@ fn add_tile<T: Scalar>(
         // Queries are multiplied out anew for each group of examples, so that is as large as can be.
         Queries::Factors { .. } => ((MANY / len).max(1), (room / len).max(1)),
     };
+    let mut gradient_blocks = Buffer::stale(lefts.min(n) * len);
+    let mut query_blocks = Buffer::stale(if matches!(queries, Queries::Full(_)) { 0 } else { rights.min(count) * len });
     for first in (0..n).step_by(lefts) {
-        let left = form(packed, first, lefts.min(n - first), tile, &mut scratch.gradients);
+        let left = form(packed, first, lefts.min(n - first), tile, &mut gradient_blocks);
         for first_query in (0..count).step_by(rights) {
             let right = match queries {
                 Queries::Full(all) => {
@@ -170,7 +165,7 @@ fn add_tile<T: Scalar>(
                     Blocks::new(data, count, all.cols(), tile.rows, tile.cols, width)
                 }
                 Queries::Factors { factors, .. } => {
-                    form(factors, first_query, rights.min(count - first_query), tile, &mut scratch.queries)
+                    form(factors, first_query, rights.min(count - first_query), tile, &mut query_blocks)
                 }
             };
             let out = &mut partial[first * count + first_query..];
@@ -179,18 +174,17 @@ fn add_tile<T: Scalar>(
     }
 }
 
-/// The block `tile` of the products over `members` runs from `first` on.
+/// The block `tile` of the products over `members` runs from `first` on, to `blocks`, which has room for them.
 fn form<'a, T: Scalar>(
     packed: &Packed<T>,
     first: usize,
     members: usize,
     tile: Tile,
-    scratch: &'a mut Vec<T>,
+    blocks: &'a mut [T],
 ) -> Blocks<'a, T> {
     let len = tile.rows * tile.cols;
-    scratch.resize(scratch.len().max(members * len), T::ZERO);
-    for (i, block) in scratch.chunks_exact_mut(len).take(members).enumerate() {
+    for (i, block) in blocks.chunks_exact_mut(len).take(members).enumerate() {
         packed.form(first + i, tile, Mode::Replace, &ViewMut::new(block, tile.rows, tile.cols, tile.cols));
     }
-    Blocks::new(scratch, members, len, tile.rows, tile.cols, tile.cols)
+    Blocks::new(blocks, members, len, tile.rows, tile.cols, tile.cols)
 }

@@ -4,11 +4,11 @@
 use super::check;
 use super::elementwise::square;
 use super::matrix::Matrix;
-use super::parallel::{Shared, dispatch, for_each, for_each_with};
+use super::parallel::{Shared, dispatch, for_each, for_each_task};
 use super::product::{Mode, Panels, Side, Threads, View, ViewMut, add_wide, block_of_run, product};
 use super::reduce::{reduce, row_dots};
 use super::scalar::Scalar;
-use crate::{Precision, Result, Segment, Shape, Transpose};
+use crate::{Buffer, Precision, Result, Segment, Shape, Transpose};
 
 /// Rows and columns of the block of D W_n that a task forms at a time.
 const TILE_ROWS: usize = 96;
@@ -31,14 +31,27 @@ pub(super) struct Tile {
     pub(super) cols: usize,
 }
 
-impl Tile {
-    /// The blocks of at most `rows` by `cols` that a matrix is cut into.
-    pub(super) fn all(shape: Shape, rows: usize, cols: usize) -> Vec<Self> {
-        let cut = |size: usize, limit: usize| (0..size).step_by(limit).map(move |at| (at, limit.min(size - at)));
-        let tile = |(row, rows), (col, cols)| Self { row, rows, col, cols };
-        cut(shape.rows, rows).flat_map(|down| cut(shape.cols, cols).map(move |across| tile(down, across))).collect()
+/// The blocks of at most `rows` by `cols` that a matrix is cut into, row after row.
+#[derive(Clone, Copy)]
+pub(super) struct Tiles {
+    pub(super) shape: Shape,
+    pub(super) rows: usize,
+    pub(super) cols: usize,
+}
+
+impl Tiles {
+    pub(super) fn count(self) -> usize {
+        self.shape.rows.div_ceil(self.rows) * self.shape.cols.div_ceil(self.cols)
     }
 
+    pub(super) fn get(self, i: usize) -> Tile {
+        let across = self.shape.cols.div_ceil(self.cols);
+        let (row, col) = (i / across * self.rows, i % across * self.cols);
+        Tile { row, rows: self.rows.min(self.shape.rows - row), col, cols: self.cols.min(self.shape.cols - col) }
+    }
+}
+
+impl Tile {
     fn row_range(self) -> std::ops::Range<usize> {
         self.row..self.row + self.rows
     }
@@ -75,6 +88,11 @@ impl<'a, T: Scalar> Examples<'a, T> {
     fn is_rank_one(&self) -> bool {
         self.segments.len() == self.dout.rows()
             && self.segments.iter().enumerate().all(|(i, s)| *s == Segment { start: i, len: 1 })
+    }
+
+    /// The blocks of one D W_n.
+    fn tiles(&self) -> Tiles {
+        Tiles { shape: self.shape(), rows: TILE_ROWS, cols: TILE_COLS }
     }
 
     pub(super) fn is_big(&self) -> bool {
@@ -114,10 +132,10 @@ pub(crate) fn example_gradients<T: Scalar>(
     let examples = Examples::new(precision, "example_gradients", dout, input, segments)?;
     let shape = examples.shape();
     let mut out = Matrix::zeros(Shape::new(segments.len(), shape.len()));
-    let (tiles, packed) = (Tile::all(shape, TILE_ROWS, TILE_COLS), examples.pack());
+    let (tiles, packed) = (examples.tiles(), examples.pack());
     let shared = Shared::new(out.as_mut_slice());
-    for_each(segments.len() * tiles.len(), examples.is_big(), |task| {
-        let (n, tile) = (task / tiles.len(), tiles[task % tiles.len()]);
+    for_each(segments.len() * tiles.count(), examples.is_big(), |task| {
+        let (n, tile) = (task / tiles.count(), tiles.get(task % tiles.count()));
         let start = n * shape.len() + tile.row * shape.cols + tile.col;
         // SAFETY: each task writes its own block of its own example.
         let block = unsafe { ViewMut::shared(&shared, start, tile.rows, tile.cols, shape.cols) };
@@ -141,14 +159,12 @@ pub(crate) fn square_accumulate<T: Scalar>(
         add_wide(precision, View::of(&left, Transpose::Yes), View::of(&right, Transpose::No), acc);
         return Ok(());
     }
-    let (tiles, packed) = (Tile::all(shape, TILE_ROWS, TILE_COLS), examples.pack());
+    let (tiles, packed) = (examples.tiles(), examples.pack());
     let shared = Shared::new(acc.as_mut_slice());
-    let scratch = || vec![T::ZERO; TILE_ROWS * TILE_COLS];
-    for_each_with(tiles.len(), examples.is_big(), scratch, |scratch, task| {
-        let tile = tiles[task];
-        let block = &mut scratch[..tile.rows * tile.cols];
-        block.fill(T::ZERO);
-        let out = ViewMut::new(block, tile.rows, tile.cols, tile.cols);
+    for_each_task(tiles.count(), examples.is_big(), |task| {
+        let tile = tiles.get(task);
+        let mut block = Buffer::zeros(tile.rows * tile.cols);
+        let out = ViewMut::new(&mut block, tile.rows, tile.cols, tile.cols);
         (0..segments.len()).for_each(|n| packed.form(n, tile, Mode::AddSquares, &out));
         for (i, sums) in block.chunks_exact(tile.cols).enumerate() {
             // SAFETY: each task has its own block of acc, and takes one row at a time.
@@ -188,28 +204,27 @@ pub(crate) fn weighted_squares<T: Scalar>(
     input: &Matrix<T>,
     segments: &[Segment],
     weight: &Matrix<T>,
-) -> Result<Vec<f64>> {
+) -> Result<Buffer<f64>> {
     let examples = Examples::new(precision, "weighted_squares", dout, input, segments)?;
     check::shape("weighted_squares", "weight", weight.shape(), examples.shape())?;
     if examples.is_rank_one() {
         let seen = product(precision, View::of(&square(dout), Transpose::No), View::of(weight, Transpose::No));
         return Ok(row_dots(&seen, &square(input)));
     }
-    let (tiles, packed) = (Tile::all(examples.shape(), TILE_ROWS, TILE_COLS), examples.pack());
-    let mut partials = vec![0.0; tiles.len() * segments.len()];
+    let (tiles, packed) = (examples.tiles(), examples.pack());
+    let mut partials = Buffer::zeros(tiles.count() * segments.len());
     let shared = Shared::new(&mut partials);
-    let scratch = || vec![T::ZERO; TILE_ROWS * TILE_COLS];
-    for_each_with(tiles.len(), examples.is_big(), scratch, |scratch, task| {
-        let tile = tiles[task];
-        let block = &mut scratch[..tile.rows * tile.cols];
+    for_each_task(tiles.count(), examples.is_big(), |task| {
+        let tile = tiles.get(task);
+        let mut block = Buffer::stale(tile.rows * tile.cols);
         // SAFETY: each task has its own row of the partials.
         let sums = unsafe { shared.part(task * segments.len(), segments.len()) };
         for (n, sum) in sums.iter_mut().enumerate() {
-            packed.form(n, tile, Mode::Replace, &ViewMut::new(block, tile.rows, tile.cols, tile.cols));
-            *sum = dispatch(WeightedSquares { block, tile, weight });
+            packed.form(n, tile, Mode::Replace, &ViewMut::new(&mut block, tile.rows, tile.cols, tile.cols));
+            *sum = dispatch(WeightedSquares { block: &block, tile, weight });
         }
     });
-    let mut totals = vec![0.0; segments.len()];
+    let mut totals = Buffer::<f64>::zeros(segments.len());
     for partial in partials.chunks_exact(segments.len().max(1)) {
         totals.iter_mut().zip(partial).for_each(|(total, value)| *total += value);
     }

@@ -44,8 +44,8 @@ pub(crate) fn token_dots<T: Scalar>(
     check::shape("token_dots", "input", input.shape(), Shape::new(dout.rows(), input.cols()))?;
     check::shape("token_dots", "query", query.shape(), Shape::new(dout.cols(), input.cols()))?;
     let seen = product(precision, View::of(dout, Transpose::No), View::of(query, Transpose::No));
-    let dots = row_dots(&seen, input).into_iter().map(T::of_f64).collect();
-    Ok(Matrix::from_vec(Shape::new(dout.rows(), 1), dots))
+    let dots = row_dots(&seen, input).iter().map(|&dot| T::of_f64(dot)).collect();
+    Ok(Matrix::from_buffer(Shape::new(dout.rows(), 1), dots))
 }
 
 /// Σ_r left_{t, q r} right_{t, q r}.

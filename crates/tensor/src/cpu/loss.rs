@@ -5,7 +5,7 @@ use super::matrix::Matrix;
 use super::parallel::{Kernel, build_with, for_blocks, for_blocks_with, rows_per_block};
 use super::reduce::{inner_f64, max, sum_f64};
 use super::scalar::Scalar;
-use crate::{CrossEntropy, Label, Result, TensorError};
+use crate::{Buffer, CrossEntropy, Label, Result, TensorError};
 
 struct Rows<'a> {
     kind: CrossEntropy,
@@ -85,7 +85,7 @@ fn margin<T: Scalar>(row: &mut [T], label: usize) -> f64 {
 /// The first class whose cumulative probability exceeds `uniform`, else the last one with a probability.
 #[inline(always)]
 fn draw<T: Scalar>(row: &[T], uniform: f64) -> usize {
-    let mut weights = row.to_vec();
+    let mut weights = Buffer::from(row);
     let threshold = uniform * exponentials(&mut weights, max(row));
     let mut cumulative = 0.0;
     let mut start = 0;
@@ -110,7 +110,7 @@ pub(crate) fn cross_entropy<T: Scalar>(
     kind: CrossEntropy,
     logits: &mut Matrix<T>,
     labels: &[Label],
-) -> Result<Vec<f64>> {
+) -> Result<Buffer<f64>> {
     const OP: &str = "cross_entropy";
     let (rows, classes) = (logits.rows(), logits.cols());
     check::length(OP, logits.shape(), labels.len(), rows)?;
@@ -121,7 +121,7 @@ pub(crate) fn cross_entropy<T: Scalar>(
     if kind == CrossEntropy::Margin && classes == 1 {
         return Err(TensorError::Config { op: OP, what: "a margin needs two classes" });
     }
-    let mut values = vec![0.0; rows];
+    let mut values = Buffer::zeros(rows);
     let block_rows = rows_per_block(classes);
     let kernel = Rows { kind, labels, classes, block_rows };
     let work = logits.shape().len();
@@ -183,9 +183,9 @@ impl<T: Scalar> Kernel<T, f64> for Squared<'_, T> {
     }
 }
 
-pub(crate) fn squared_error<T: Scalar>(x: &Matrix<T>, target: &Matrix<T>) -> Result<(Vec<f64>, Matrix<T>)> {
+pub(crate) fn squared_error<T: Scalar>(x: &Matrix<T>, target: &Matrix<T>) -> Result<(Buffer<f64>, Matrix<T>)> {
     check::same("squared_error", "target", target, x)?;
-    let mut values = vec![0.0; x.rows()];
+    let mut values = Buffer::zeros(x.rows());
     let block_rows = rows_per_block(x.cols());
     let kernel = Squared { x, target, block_rows };
     let gradient = build_with(x.shape(), block_rows, &mut values, block_rows, &kernel);

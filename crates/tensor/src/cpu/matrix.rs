@@ -1,16 +1,15 @@
 //! The tensor of the CPU backend.
 
-use super::pool;
 use super::product::Panels;
 use super::scalar::Scalar;
-use crate::{Shape, Transpose};
+use crate::{Buffer, Shape, Transpose};
 use std::sync::OnceLock;
 
-/// A row-major matrix in memory. When it is dropped, the memory of a big one is kept for the next.
+/// A row-major matrix in memory, which is kept for the next when it is dropped.
 pub struct Matrix<T: Scalar> {
     rows: usize,
     cols: usize,
-    data: Vec<T>,
+    data: Buffer<T>,
     /// The matrix and its transpose as right operands of products, once they were wanted.
     panels: [OnceLock<Box<Panels<T>>>; 2],
 }
@@ -37,8 +36,8 @@ impl<T: Scalar> Matrix<T> {
     }
 
     /// The elements, row after row, to keep.
-    pub(crate) fn into_vec(mut self) -> Vec<T> {
-        std::mem::take(&mut self.data)
+    pub(crate) fn into_buffer(self) -> Buffer<T> {
+        self.data
     }
 
     /// The elements, row after row, to write to.
@@ -54,16 +53,16 @@ impl<T: Scalar> Matrix<T> {
     }
 
     pub(crate) fn zeros(shape: Shape) -> Self {
-        Self::from_vec(shape, pool::take_zeros(shape.len()))
+        Self::from_buffer(shape, Buffer::zeros(shape.len()))
     }
 
     /// Numbers of any value: for what is overwritten.
     pub(crate) fn stale(shape: Shape) -> Self {
-        Self::from_vec(shape, pool::take_stale(shape.len()))
+        Self::from_buffer(shape, Buffer::stale(shape.len()))
     }
 
     /// `data` must have `shape.len()` elements.
-    pub(crate) fn from_vec(shape: Shape, data: Vec<T>) -> Self {
+    pub(crate) fn from_buffer(shape: Shape, data: Buffer<T>) -> Self {
         debug_assert_eq!(shape.len(), data.len());
         Self { rows: shape.rows, cols: shape.cols, data, panels: Default::default() }
     }
@@ -82,15 +81,7 @@ impl<T: Scalar> PartialEq for Matrix<T> {
 
 impl<T: Scalar> Clone for Matrix<T> {
     fn clone(&self) -> Self {
-        let mut data = pool::take(self.data.len());
-        data.extend_from_slice(&self.data);
-        Self::from_vec(self.shape(), data)
-    }
-}
-
-impl<T: Scalar> Drop for Matrix<T> {
-    fn drop(&mut self) {
-        pool::give(std::mem::take(&mut self.data));
+        Self::from_buffer(self.shape(), self.data.clone())
     }
 }
 

@@ -13,7 +13,6 @@ mod movement;
 mod norm;
 mod optimizer;
 mod parallel;
-mod pool;
 mod product;
 mod reduce;
 mod rotary;
@@ -23,9 +22,10 @@ pub use matrix::Matrix;
 pub(crate) use product::{has_matrix_units, kept_panel_bytes};
 pub use scalar::Scalar;
 
+use crate::pool;
 use crate::{
-    Accumulate, Activation, Attention, Backend, CrossEntropy, Folds, Host, Label, Precision, Result, RotaryStyle,
-    Segment, Shape, Transpose,
+    Accumulate, Activation, Attention, Backend, Buffer, CrossEntropy, Folds, Host, Label, Precision, Result,
+    RotaryStyle, Segment, Shape, Transpose,
 };
 use std::marker::PhantomData;
 
@@ -41,11 +41,6 @@ impl<T: Scalar> Cpu<T> {
     /// The backend, with products in the numbers themselves.
     pub const fn new() -> Self {
         Self { precision: Precision::F32, numbers: PhantomData }
-    }
-
-    /// Frees the memory of dropped matrices, which is kept for the next ones: at most what was once in use at a time.
-    pub fn release_memory(&self) {
-        pool::trim::<T>();
     }
 }
 
@@ -64,6 +59,18 @@ impl Cpu<f32> {
 impl<T: Scalar> Backend for Cpu<T> {
     type Tensor = Matrix<T>;
 
+    /// Dropped matrices are kept up to what was once in use at a time; and glibc keeps what other vectors have freed.
+    #[allow(unsafe_code, reason = "a call into the system's allocator")]
+    fn release_memory(&self) {
+        pool::trim::<T>();
+        pool::trim::<f64>();
+        // SAFETY: the function has no preconditions; it is safe to call from any thread.
+        #[cfg(all(target_os = "linux", target_env = "gnu"))]
+        unsafe {
+            libc::malloc_trim(0);
+        }
+    }
+
     fn shape(&self, x: &Matrix<T>) -> Shape {
         x.shape()
     }
@@ -76,7 +83,7 @@ impl<T: Scalar> Backend for Cpu<T> {
         movement::upload(shape, data)
     }
 
-    fn download<H: Host>(&self, x: &Matrix<T>) -> Vec<H> {
+    fn download<H: Host>(&self, x: &Matrix<T>) -> Buffer<H> {
         movement::download(x)
     }
 
@@ -153,7 +160,7 @@ impl<T: Scalar> Backend for Cpu<T> {
         reduce::add_column_sums(x, out)
     }
 
-    fn row_sums(&self, x: &Matrix<T>) -> Vec<f64> {
+    fn row_sums(&self, x: &Matrix<T>) -> Buffer<f64> {
         reduce::row_sums(x)
     }
 
@@ -282,11 +289,11 @@ impl<T: Scalar> Backend for Cpu<T> {
         loss::cross_entropy_curvature(logits, tangent)
     }
 
-    fn cross_entropy(&self, kind: CrossEntropy, logits: &mut Matrix<T>, labels: &[Label]) -> Result<Vec<f64>> {
+    fn cross_entropy(&self, kind: CrossEntropy, logits: &mut Matrix<T>, labels: &[Label]) -> Result<Buffer<f64>> {
         loss::cross_entropy(kind, logits, labels)
     }
 
-    fn squared_error(&self, x: &Matrix<T>, target: &Matrix<T>) -> Result<(Vec<f64>, Matrix<T>)> {
+    fn squared_error(&self, x: &Matrix<T>, target: &Matrix<T>) -> Result<(Buffer<f64>, Matrix<T>)> {
         loss::squared_error(x, target)
     }
 
@@ -324,11 +331,11 @@ impl<T: Scalar> Folds for Cpu<T> {
 
     fn sums(&self, shape: Shape, values: Vec<f64>) -> Result<Matrix<f64>> {
         check::length("sums", shape, values.len(), shape.len())?;
-        Ok(Matrix::from_vec(shape, values))
+        Ok(Matrix::from_buffer(shape, values.into()))
     }
 
     fn take_values(&self, sums: Matrix<f64>) -> Vec<f64> {
-        sums.into_vec()
+        sums.into_buffer().into_vec()
     }
 
     fn syrk_accumulate(&self, x: &Matrix<T>, acc: &mut Matrix<f64>) -> Result<()> {
@@ -359,7 +366,7 @@ impl<T: Scalar> Folds for Cpu<T> {
         input: &Matrix<T>,
         segments: &[Segment],
         weight: &Matrix<T>,
-    ) -> Result<Vec<f64>> {
+    ) -> Result<Buffer<f64>> {
         examples::weighted_squares(self.precision, dout, input, segments, weight)
     }
 

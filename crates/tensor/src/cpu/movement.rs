@@ -4,24 +4,21 @@
 use super::check;
 use super::matrix::Matrix;
 use super::parallel::{Kernel, Shared, build, for_each, rows_per_block};
-use super::pool;
 use super::scalar::Scalar;
-use crate::{Host, Result, Shape};
+use crate::{Buffer, Host, Result, Shape};
 
 pub(crate) fn upload<T: Scalar, H: Host>(shape: Shape, data: &[H]) -> Result<Matrix<T>> {
     check::length("upload", shape, data.len(), shape.len())?;
-    let mut out = pool::take(shape.len());
-    out.extend(data.iter().map(|x| T::of_f64(x.to_f64())));
-    Ok(Matrix::from_vec(shape, out))
+    Ok(Matrix::from_buffer(shape, data.iter().map(|x| T::of_f64(x.to_f64())).collect()))
 }
 
-pub(crate) fn download<T: Scalar, H: Host>(x: &Matrix<T>) -> Vec<H> {
+pub(crate) fn download<T: Scalar, H: Host>(x: &Matrix<T>) -> Buffer<H> {
     x.as_slice().iter().map(|x| H::of_f64(x.to_f64())).collect()
 }
 
 pub(crate) fn reshape<T: Scalar>(x: Matrix<T>, shape: Shape) -> Result<Matrix<T>> {
     check::length("reshape", shape, x.shape().len(), shape.len())?;
-    Ok(Matrix::from_vec(shape, x.into_vec()))
+    Ok(Matrix::from_buffer(shape, x.into_buffer()))
 }
 
 /// Row `source(i)` of `x` for each row i.

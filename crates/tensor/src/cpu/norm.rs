@@ -5,7 +5,7 @@ use super::matrix::Matrix;
 use super::parallel::{Kernel, build, build_with, rows_per_block};
 use super::reduce::{add_partials, reduce, sum};
 use super::scalar::Scalar;
-use crate::{Result, Shape};
+use crate::{Buffer, Result, Shape};
 
 /// (mean, 1/√(var + eps)) of a row; the mean counts as 0 unless `CENTRED`.
 #[inline(always)]
@@ -126,10 +126,10 @@ fn backward<T: Scalar, const CENTRED: bool>(
     gain: &Matrix<T>,
     eps: f64,
     with_parameters: bool,
-) -> (Matrix<T>, Vec<T>) {
+) -> (Matrix<T>, Buffer<T>) {
     let kernel = Backward::<T, CENTRED> { dy, x, gain: gain.as_slice(), eps: T::of_f64(eps) };
     let width = if with_parameters { 2 * x.cols() } else { 0 };
-    let mut partials = vec![T::ZERO; x.rows().div_ceil(BACKWARD_ROWS) * width];
+    let mut partials = Buffer::zeros(x.rows().div_ceil(BACKWARD_ROWS) * width);
     let dx = build_with(x.shape(), BACKWARD_ROWS, &mut partials, width, &kernel);
     (dx, partials)
 }

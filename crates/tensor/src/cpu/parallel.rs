@@ -4,9 +4,8 @@
 #![allow(unsafe_code)]
 
 use super::matrix::Matrix;
-use super::pool;
 use super::scalar::Scalar;
-use crate::Shape;
+use crate::{Buffer, Shape};
 use rayon::prelude::*;
 use std::marker::PhantomData;
 
@@ -123,9 +122,9 @@ where
     B: Send,
     K: Kernel<T, B>,
 {
-    let mut data: Vec<T> = pool::take_stale(shape.len());
+    let mut data = Buffer::stale(shape.len());
     for_blocks_with(&mut data, block_rows.max(1) * shape.cols, b, b_len, shape.len(), kernel);
-    Matrix::from_vec(shape, data)
+    Matrix::from_buffer(shape, data)
 }
 
 /// `body(i)` for `i` in `0..count`, one task each.
@@ -137,17 +136,11 @@ pub(crate) fn for_each(count: usize, parallel: bool, body: impl Fn(usize) + Sync
     }
 }
 
-/// `body(scratch, i)` for `i` in `0..count`, one task each, with a scratch that is kept between some of the tasks.
-pub(crate) fn for_each_with<S>(
-    count: usize,
-    parallel: bool,
-    scratch: impl Fn() -> S + Sync + Send,
-    body: impl Fn(&mut S, usize) + Sync + Send,
-) {
+/// The same for long tasks, or of uneven length: any thread that is free takes the next one.
+pub(crate) fn for_each_task(count: usize, parallel: bool, body: impl Fn(usize) + Sync + Send) {
     if parallel && count > 1 {
-        (0..count).into_par_iter().with_max_len(1).for_each_init(scratch, body);
+        (0..count).into_par_iter().with_max_len(1).for_each(body);
     } else {
-        let mut scratch = scratch();
-        (0..count).for_each(|i| body(&mut scratch, i));
+        (0..count).for_each(body);
     }
 }

@@ -4,7 +4,7 @@ use super::check;
 use super::matrix::Matrix;
 use super::parallel::{Kernel, for_blocks, rows_per_block};
 use super::scalar::Scalar;
-use crate::{Result, Shape};
+use crate::{Buffer, Result, Shape};
 
 const LANES: usize = 32;
 
@@ -84,7 +84,7 @@ impl<T: Scalar> Kernel<f64> for Dot<'_, T> {
 /// Σ x_i y_i of two slices of the same length.
 pub(crate) fn dot_slices<T: Scalar>(x: &[T], y: &[T]) -> f64 {
     let len = 1 << 14;
-    let mut partials = vec![0.0; x.len().div_ceil(len)];
+    let mut partials = Buffer::zeros(x.len().div_ceil(len));
     let kernel = Dot { x, y, len };
     for_blocks(&mut partials, 1, x.len(), &kernel);
     partials.iter().sum()
@@ -117,17 +117,17 @@ impl<T: Scalar> Kernel<f64> for RowDots<'_, T> {
 }
 
 /// Σ_j x_ij of each row.
-pub(crate) fn row_sums<T: Scalar>(x: &Matrix<T>) -> Vec<f64> {
+pub(crate) fn row_sums<T: Scalar>(x: &Matrix<T>) -> Buffer<f64> {
     row_reduction(x, None)
 }
 
 /// Σ_j x_ij y_ij of each row; equal shapes.
-pub(crate) fn row_dots<T: Scalar>(x: &Matrix<T>, y: &Matrix<T>) -> Vec<f64> {
+pub(crate) fn row_dots<T: Scalar>(x: &Matrix<T>, y: &Matrix<T>) -> Buffer<f64> {
     row_reduction(x, Some(y.as_slice()))
 }
 
-fn row_reduction<T: Scalar>(x: &Matrix<T>, y: Option<&[T]>) -> Vec<f64> {
-    let mut out = vec![0.0; x.rows()];
+fn row_reduction<T: Scalar>(x: &Matrix<T>, y: Option<&[T]>) -> Buffer<f64> {
+    let mut out = Buffer::zeros(x.rows());
     let block_rows = rows_per_block(x.cols());
     let kernel = RowDots { x: x.as_slice(), y, cols: x.cols(), block_rows };
     for_blocks(&mut out, block_rows, x.as_slice().len(), &kernel);
@@ -163,7 +163,7 @@ pub(crate) fn add_column_sums<T: Scalar>(x: &Matrix<T>, out: &mut Matrix<T>) -> 
     if x.shape().is_empty() {
         return Ok(());
     }
-    let mut partials = vec![T::ZERO; x.rows().div_ceil(COLUMN_BLOCK) * cols];
+    let mut partials = Buffer::zeros(x.rows().div_ceil(COLUMN_BLOCK) * cols);
     let kernel = ColumnSums { x: x.as_slice(), cols };
     for_blocks(&mut partials, cols, x.as_slice().len(), &kernel);
     add_partials(&partials, cols, 0, out.as_mut_slice());
@@ -175,13 +175,13 @@ pub(crate) fn add_partials<T: Scalar>(partials: &[T], width: usize, offset: usiz
     if partials.is_empty() || out.is_empty() {
         return;
     }
-    let mut total = vec![T::ZERO; out.len()];
+    let mut total = Buffer::<T>::zeros(out.len());
     for partial in partials.chunks_exact(width) {
         for (sum, &value) in total.iter_mut().zip(&partial[offset..]) {
             *sum += value;
         }
     }
-    for (o, &sum) in out.iter_mut().zip(&total) {
+    for (o, &sum) in out.iter_mut().zip(total.iter()) {
         *o += sum;
     }
 }

@@ -4,34 +4,35 @@ use super::check;
 use super::matrix::Matrix;
 use super::parallel::{Kernel, for_blocks, rows_per_block};
 use super::scalar::Scalar;
-use crate::{Result, RotaryStyle, TensorError};
+use crate::{Buffer, Result, RotaryStyle, TensorError};
 
 /// cos and sin of each pair `[distinct positions, pairs]`, and the row of the table for each row of the batch.
-struct Table<T> {
-    cos: Vec<T>,
-    sin: Vec<T>,
-    rows: Vec<usize>,
+struct Table<T: Scalar> {
+    cos: Buffer<T>,
+    sin: Buffer<T>,
+    rows: Buffer<usize>,
 }
 
 impl<T: Scalar> Table<T> {
     fn new(positions: &[u32], frequencies: &[f64], inverse: bool) -> Self {
-        let mut distinct = positions.to_vec();
+        let mut distinct = Buffer::from(positions);
         distinct.sort_unstable();
         distinct.dedup();
         let sign = if inverse { -1.0 } else { 1.0 };
-        let turns: Vec<(f64, f64)> = distinct
-            .iter()
-            .flat_map(|&p| frequencies.iter().map(move |f| (sign * f64::from(p) * f).sin_cos()))
-            .collect();
-        Self {
-            cos: turns.iter().map(|t| T::of_f64(t.1)).collect(),
-            sin: turns.iter().map(|t| T::of_f64(t.0)).collect(),
-            rows: positions.iter().map(|p| distinct.partition_point(|q| q < p)).collect(),
+        let len = distinct.len() * frequencies.len();
+        let (mut cos, mut sin) = (Buffer::with_capacity(len), Buffer::with_capacity(len));
+        for &position in distinct.iter() {
+            for frequency in frequencies {
+                let (s, c) = (sign * f64::from(position) * frequency).sin_cos();
+                cos.push(T::of_f64(c));
+                sin.push(T::of_f64(s));
+            }
         }
+        Self { cos, sin, rows: positions.iter().map(|p| distinct.partition_point(|q| q < p)).collect() }
     }
 }
 
-struct Rotate<'a, T> {
+struct Rotate<'a, T: Scalar> {
     table: &'a Table<T>,
     style: RotaryStyle,
     pairs: usize,

@@ -8,34 +8,9 @@ use std::fmt::Debug;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub};
 
-/// What seals [`Scalar`], and holds what only this crate may use of it.
-pub(crate) mod sealed {
-    use crate::cpu::pool::{Pool, SharedPool};
-
-    pub trait Sealed: Sized + 'static {
-        /// The idle buffers of this type.
-        fn pool() -> &'static SharedPool<Self>;
-    }
-
-    impl Sealed for f32 {
-        fn pool() -> &'static SharedPool<Self> {
-            static POOL: SharedPool<f32> = SharedPool::new(Pool::new());
-            &POOL
-        }
-    }
-
-    impl Sealed for f64 {
-        fn pool() -> &'static SharedPool<Self> {
-            static POOL: SharedPool<f64> = SharedPool::new(Pool::new());
-            &POOL
-        }
-    }
-}
-
 /// A number type of [`Cpu`](crate::Cpu): `f32` for work, `f64` for references. Sealed.
 pub trait Scalar:
-    sealed::Sealed
-    + Host
+    Host
     + Debug
     + Default
     + PartialOrd

@@ -1,13 +1,13 @@
 //! The Jacobian-vector product of attention, block by block like its forward.
 #![allow(unsafe_code)]
 
-use super::{Block, Operands, Scratch, SoftmaxBackward, is_big, output};
+use super::{BLOCK, Block, Operands, SoftmaxBackward, is_big, output};
 use crate::cpu::check;
 use crate::cpu::matrix::Matrix;
-use crate::cpu::parallel::{Shared, dispatch, for_each_with};
+use crate::cpu::parallel::{Shared, dispatch, for_each_task};
 use crate::cpu::product::{Threads, View, ViewMut, gemm};
 use crate::cpu::scalar::Scalar;
-use crate::{Accumulate, Attention, Precision, Result, Segment};
+use crate::{Accumulate, Attention, Buffer, Precision, Result, Segment};
 
 /// The tangent of the output `[T, heads · head_dim]` from the inputs q, k, v and their tangents.
 pub(crate) fn jvp<T: Scalar>(
@@ -24,10 +24,10 @@ pub(crate) fn jvp<T: Scalar>(
     check::same(OP, "dv", dv, v)?;
     let mut out = output(q.shape(), segments);
     let shared = Shared::new(out.as_mut_slice());
-    for_each_with(segments.len() * spec.heads, is_big(spec, segments), Scratch::new, |scratch, task| {
+    for_each_task(segments.len() * spec.heads, is_big(spec, segments), |task| {
         let (segment, head) = (segments[task / spec.heads], task % spec.heads);
         for block in Block::all(spec, segment.len) {
-            jvp_block(&operands, &tangents, segment, head, &block, &shared, scratch);
+            jvp_block(&operands, &tangents, segment, head, &block, &shared);
         }
     });
     Ok(out)
@@ -42,14 +42,13 @@ fn jvp_block<T: Scalar>(
     head: usize,
     block: &Block,
     out: &Shared<'_, T>,
-    scratch: &mut Scratch<T>,
 ) {
     use Accumulate::{Add, Replace};
     let (d, width) = (operands.spec.head_dim, operands.width());
     let (keys, kv_head) = (block.keys.len(), head / operands.group());
-    let scores = Scratch::sized(&mut scratch.scores, block.len * keys);
-    let slopes = Scratch::sized(&mut scratch.slopes, block.len * keys);
-    let inverse_sums = &mut scratch.inverse_sums[..block.len];
+    let (mut scores, mut slopes) = (Buffer::stale(block.len * keys), Buffer::stale(block.len * keys));
+    let (scores, slopes) = (&mut scores[..], &mut slopes[..]);
+    let inverse_sums = &mut [T::ZERO; BLOCK][..block.len];
     operands.weights(segment, block, head, scores, inverse_sums);
 
     let product = |a, b, accumulate, out: &ViewMut<'_, T>| {

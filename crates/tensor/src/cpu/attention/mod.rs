@@ -1,5 +1,5 @@
 //! Multi-head attention in blocks of queries. A block sees only its keys, from the start of its window to its causal
-//! end; its scores live in a scratch of the thread. The backward computes them again.
+//! end; its scores live for as long as the block. The backward computes them again.
 #![allow(unsafe_code)]
 
 mod jvp;
@@ -8,11 +8,11 @@ pub(crate) use jvp::jvp;
 
 use super::check;
 use super::matrix::Matrix;
-use super::parallel::{Shared, dispatch, for_each_with};
+use super::parallel::{Shared, dispatch, for_each_task};
 use super::product::{Threads, View, ViewMut, gemm};
 use super::reduce::{inner, max, sum};
 use super::scalar::Scalar;
-use crate::{Accumulate, Attention, Precision, Result, Segment, Shape, TensorError};
+use crate::{Accumulate, Attention, Buffer, Precision, Result, Segment, Shape, TensorError};
 use std::ops::Range;
 
 /// Queries of a block.
@@ -163,27 +163,6 @@ impl<T: Scalar> pulp::NullaryFnOnce for ScaleRows<'_, '_, T> {
     }
 }
 
-/// Buffers of one thread: two blocks of scores, and the factors of their rows.
-struct Scratch<T> {
-    scores: Vec<T>,
-    slopes: Vec<T>,
-    inverse_sums: Vec<T>,
-}
-
-impl<T: Scalar> Scratch<T> {
-    fn new() -> Self {
-        Self { scores: Vec::new(), slopes: Vec::new(), inverse_sums: vec![T::ZERO; BLOCK] }
-    }
-
-    /// The first `len` elements of a buffer, which grows as needed.
-    fn sized(buffer: &mut Vec<T>, len: usize) -> &mut [T] {
-        if buffer.len() < len {
-            buffer.resize(len, T::ZERO);
-        }
-        &mut buffer[..len]
-    }
-}
-
 /// A matrix for what is written at every row of the segments; the other rows are zeros.
 fn output<T: Scalar>(shape: Shape, segments: &[Segment]) -> Matrix<T> {
     let covered = segments.iter().map(|s| s.len).sum::<usize>() == shape.rows;
@@ -207,25 +186,19 @@ pub(crate) fn forward<T: Scalar>(
     operands.check("attention_forward", segments)?;
     let mut out = output(q.shape(), segments);
     let shared = Shared::new(out.as_mut_slice());
-    for_each_with(segments.len() * spec.heads, is_big(spec, segments), Scratch::new, |scratch, task| {
-        forward_head(&operands, segments[task / spec.heads], task % spec.heads, &shared, scratch);
+    for_each_task(segments.len() * spec.heads, is_big(spec, segments), |task| {
+        forward_head(&operands, segments[task / spec.heads], task % spec.heads, &shared);
     });
     Ok(out)
 }
 
-fn forward_head<T: Scalar>(
-    operands: &Operands<'_, T>,
-    segment: Segment,
-    head: usize,
-    out: &Shared<'_, T>,
-    scratch: &mut Scratch<T>,
-) {
+fn forward_head<T: Scalar>(operands: &Operands<'_, T>, segment: Segment, head: usize, out: &Shared<'_, T>) {
     let (d, width) = (operands.spec.head_dim, operands.width());
     for block in Block::all(operands.spec, segment.len) {
         let keys = block.keys.len();
-        let scores = Scratch::sized(&mut scratch.scores, block.len * keys);
-        let factors = &mut scratch.inverse_sums[..block.len];
-        operands.weights(segment, &block, head, scores, factors);
+        let mut scores = Buffer::stale(block.len * keys);
+        let factors = &mut [T::ZERO; BLOCK][..block.len];
+        operands.weights(segment, &block, head, &mut scores, factors);
         let v = operands.keys(operands.v, segment, &block, head / operands.group());
         let start = (segment.start + block.first) * width + head * d;
         // SAFETY: tasks have different segments or heads, and segments share no row: no two write the same elements.
@@ -234,7 +207,7 @@ fn forward_head<T: Scalar>(
             Precision::F32,
             Threads::One,
             T::ONE,
-            View::new(scores, block.len, keys, keys),
+            View::new(&scores, block.len, keys, keys),
             v,
             Accumulate::Replace,
             &y,
@@ -269,11 +242,11 @@ pub(crate) fn backward<T: Scalar>(
         dv: Shared::new(dv.as_mut_slice()),
     };
     let (kv_heads, group) = (spec.kv_heads, operands.group());
-    for_each_with(segments.len() * kv_heads, is_big(spec, segments), Scratch::new, |scratch, task| {
+    for_each_task(segments.len() * kv_heads, is_big(spec, segments), |task| {
         let (segment, kv_head) = (segments[task / kv_heads], task % kv_heads);
         for head in kv_head * group..(kv_head + 1) * group {
             for block in Block::all(spec, segment.len) {
-                backward_block(&operands, dy, segment, head, &block, &gradients, scratch);
+                backward_block(&operands, dy, segment, head, &block, &gradients);
             }
         }
     });
@@ -287,14 +260,13 @@ fn backward_block<T: Scalar>(
     head: usize,
     block: &Block,
     gradients: &Gradients<'_, T>,
-    scratch: &mut Scratch<T>,
 ) {
     use Accumulate::{Add, Replace};
     let (d, width, kv_width) = (operands.spec.head_dim, operands.width(), operands.kv_width());
     let (keys, kv_head) = (block.keys.len(), head / operands.group());
-    let scores = Scratch::sized(&mut scratch.scores, block.len * keys);
-    let slopes = Scratch::sized(&mut scratch.slopes, block.len * keys);
-    let inverse_sums = &mut scratch.inverse_sums[..block.len];
+    let (mut scores, mut slopes) = (Buffer::stale(block.len * keys), Buffer::stale(block.len * keys));
+    let (scores, slopes) = (&mut scores[..], &mut slopes[..]);
+    let inverse_sums = &mut [T::ZERO; BLOCK][..block.len];
     operands.weights(segment, block, head, scores, inverse_sums);
 
     let dy = View::block(dy, segment.start + block.first, block.len, head * d, d);

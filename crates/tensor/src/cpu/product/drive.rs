@@ -5,7 +5,7 @@ use super::super::parallel::for_each;
 use super::super::scalar::Scalar;
 use super::Threads;
 use super::pack::Source;
-use super::panels::{Buffer, Panels, Run};
+use super::panels::{Panels, Run, Workspace};
 use super::tile::{Mode, Tile};
 use super::unit::{PANEL, Side, Unit};
 use super::view::ViewMut;
@@ -133,7 +133,7 @@ pub(super) unsafe fn multiply<T: Scalar>(
     part: Part,
     out: Out<'_>,
 ) {
-    assert!(right.runs.len() == 1, "the inner dimension of a whole product is one run");
+    assert!(right.runs().len() == 1, "the inner dimension of a whole product is one run");
     assert!(bias.is_none_or(|bias| bias.len() == right.majors), "a bias does not fit its product");
     let grid = Grid::new(left.majors(), right.majors, threads);
     for_each(grid.count(), threads == Threads::Pool && grid.count() > 1, |task| {
@@ -147,7 +147,7 @@ pub(super) unsafe fn multiply<T: Scalar>(
 }
 
 thread_local! {
-    static LEFT: RefCell<Buffer> = const { RefCell::new(Buffer::new()) };
+    static LEFT: RefCell<Workspace> = const { RefCell::new(Workspace::new()) };
 }
 
 /// # Safety
@@ -164,7 +164,7 @@ unsafe fn block<T: Scalar>(
 ) {
     let unit = right.unit;
     let _tiles = unit.enter();
-    let run = right.runs[0];
+    let run = right.runs()[0];
     let mut start = 0;
     let mut mode = mode;
     loop {
@@ -213,7 +213,7 @@ fn pack_left<T: Scalar>(
     unit: Unit,
     rows: Range<usize>,
     steps: Range<usize>,
-    buffer: &mut Buffer,
+    buffer: &mut Workspace,
 ) -> Operand {
     let stride = Source::<T>::panel_bytes(unit, steps.len()).next_multiple_of(64);
     let base = buffer.reserve(rows.len().div_ceil(PANEL) * stride);

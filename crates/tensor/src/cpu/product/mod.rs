@@ -146,7 +146,7 @@ pub(crate) fn block_of_run<T: Scalar>(
     assert!(left.unit == right.unit && left.side == Side::Left && right.side == Side::Right);
     let _tiles = left.unit.enter();
     // SAFETY: the block lies within both operands, and `out` is exclusive.
-    unsafe { drive::block_of_run(left, right, right.runs[run], rows, cols, mode, out.into()) };
+    unsafe { drive::block_of_run(left, right, right.runs()[run], rows, cols, mode, out.into()) };
 }
 
 impl From<Accumulate> for Mode {

@@ -2,13 +2,12 @@
 #![allow(unsafe_code)]
 
 use super::super::parallel::{Shared, for_each};
-use super::super::pool;
 use super::super::scalar::Scalar;
 use super::Threads;
 use super::pack::Source;
 use super::unit::{DEPTH, PANEL, Side, Unit};
 use super::view::View;
-use crate::{Precision, Segment};
+use crate::{Buffer, Precision, Segment, pool};
 use std::marker::PhantomData;
 
 /// A part of the inner dimension: where it starts in each panel, in bytes, and its granules.
@@ -18,10 +17,18 @@ pub(crate) struct Run {
     pub(super) granules: usize,
 }
 
-/// Memory that starts at a cache line, and grows as needed.
-pub(super) struct Buffer(Vec<f32>);
+pool::has_pools!(Run);
 
-impl Buffer {
+/// The parts of an inner dimension.
+enum Runs {
+    Whole(Run),
+    Parts(Buffer<Run>),
+}
+
+/// Memory that starts at a cache line, and grows as needed.
+pub(super) struct Workspace(Vec<f32>);
+
+impl Workspace {
     pub(super) const fn new() -> Self {
         Self(Vec::new())
     }
@@ -39,15 +46,14 @@ impl Buffer {
 
 /// Packed panels of one side of a product, from a buffer that is kept for the next ones.
 pub(crate) struct Panels<T> {
-    words: Vec<f32>,
+    words: Buffer<f32>,
     pub(super) unit: Unit,
     pub(super) side: Side,
     pub(super) majors: usize,
     pub(super) depth: usize,
     /// Bytes between panels.
     pub(super) stride: usize,
-    /// The parts of the inner dimension.
-    pub(crate) runs: Vec<Run>,
+    runs: Runs,
     marker: PhantomData<T>,
 }
 
@@ -98,15 +104,18 @@ impl<T: Scalar> Panels<T> {
             stride += Source::<T>::panel_bytes(unit, segment.len);
             run
         };
-        let runs: Vec<Run> = segments.iter().map(&mut run_of).collect();
+        let runs = match segments {
+            [whole] => Runs::Whole(run_of(whole)),
+            parts => Runs::Parts(parts.iter().map(&mut run_of).collect()),
+        };
         let stride = stride.next_multiple_of(LINE);
         let count = source.majors.div_ceil(PANEL);
-        let mut words: Vec<f32> = pool::take_stale(words_for(count * stride));
+        let mut words = Buffer::stale(words_for(count * stride));
         let skip = misalignment(words.as_ptr());
         let is_big = source.majors * source.depth >= 1 << 16;
         let shared = Shared::new(&mut words[skip..]);
         for_each(count.div_ceil(GROUP), is_big && threads == Threads::Pool, |group| {
-            for (run, segment) in runs.iter().zip(segments) {
+            for (run, segment) in runs.all().iter().zip(segments) {
                 for start in (0..segment.len).step_by(DEPTH) {
                     let steps = DEPTH.min(segment.len - start);
                     let offset = run.offset + start / unit.granule() * unit.granule_bytes::<T>();
@@ -122,6 +131,11 @@ impl<T: Scalar> Panels<T> {
         Self { words, unit, side, majors, depth, stride, runs, marker: PhantomData }
     }
 
+    /// The parts of the inner dimension.
+    pub(super) fn runs(&self) -> &[Run] {
+        self.runs.all()
+    }
+
     /// Byte `offset` of panel `panel`.
     pub(super) fn at(&self, panel: usize, offset: usize) -> *const u8 {
         let start = misalignment(self.words.as_ptr()) * WORD + panel * self.stride + offset;
@@ -130,9 +144,12 @@ impl<T: Scalar> Panels<T> {
     }
 }
 
-impl<T> Drop for Panels<T> {
-    fn drop(&mut self) {
-        pool::give(std::mem::take(&mut self.words));
+impl Runs {
+    fn all(&self) -> &[Run] {
+        match self {
+            Self::Whole(run) => std::slice::from_ref(run),
+            Self::Parts(runs) => runs,
+        }
     }
 }
 
