@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // Helpers of tests are tests.
 
 use etymon_curvature::inverse::{
-    CgOptions, Damped, Dense, EkfacInverse, GaussNewton, Lanczos, LinearOperator, NeumannOptions, conjugate_gradient,
-    neumann,
+    CgOptions, Damped, DataInf, Dense, EkfacInverse, GaussNewton, Lanczos, LinearOperator, NeumannOptions,
+    conjugate_gradient, neumann,
 };
 use etymon_curvature::{
     CorrectionTap, Corrections, CovarianceTap, Covariances, Damping, Factors, Preconditioner, Spectrum, eigendecompose,
@@ -11,7 +11,8 @@ use etymon_curvature::{
 use etymon_data::{Batch, Content, Example, ExampleIndex, Padding, Target};
 use etymon_model::{Consumer, LayerIo, Model, ModelError, Objective, Tap};
 use etymon_tensor::{Backend, Cpu, Folds, Matrix, Scalar, Shape, Transpose};
-use faer::Mat;
+use faer::linalg::solvers::Solve;
+use faer::{Mat, Side};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
@@ -190,4 +191,33 @@ fn the_products_are_those_of_a_symmetric_matrix() {
         |a: &[Matrix<f64>], b: &[Matrix<f64>]| a.iter().zip(b).map(|(a, b)| backend.dot(a, b).unwrap()).sum::<f64>();
     let (left, right) = (dot(&turned, &w), dot(&g.apply(&turned).unwrap(), &v));
     assert!((left - right).abs() < 1e-12 * left.abs().max(1e-12), "{left} and {right}");
+}
+
+#[test]
+fn datainf_is_the_mean_of_the_examples_own_inverses() {
+    let model = model::<f64>();
+    let all = examples(15);
+    let parts = batches(&all, 4);
+    let datainf = DataInf::new(&model, &parts, Objective::TrainLoss, Damping::MeanEigenvalue(0.1)).unwrap();
+    let v = query(&model);
+    let x = datainf.apply(&v).unwrap();
+    let mut tap = Gradients(vec![None; 2]);
+    model.run(&Batch::stack(&all, Padding::None).unwrap(), Objective::TrainLoss, Consumer::Tap(&mut tap)).unwrap();
+    for (layer, gradients) in tap.0.into_iter().enumerate() {
+        let (gradients, lambda) = (gradients.unwrap(), datainf.lambda()[layer]);
+        let p = gradients.cols();
+        let mean_square = gradients.as_slice().iter().map(|g| g * g).sum::<f64>() / (15 * p) as f64;
+        assert!((lambda - 0.1 * mean_square).abs() < 1e-12 * lambda);
+        let right = Mat::from_fn(p, 1, |i, _| v[layer].as_slice()[i]);
+        let mut mean = Mat::<f64>::zeros(p, 1);
+        for n in 0..15 {
+            let g = &gradients.as_slice()[n * p..(n + 1) * p];
+            let own = Mat::from_fn(p, p, |i, j| g[i] * g[j] + if i == j { lambda } else { 0.0 });
+            mean += own.llt(Side::Lower).unwrap().solve(&right) / 15.0;
+        }
+        let ours = Mat::from_fn(p, 1, |i, _| x[layer].as_slice()[i]);
+        let error = (&ours - &mean).norm_l2() / mean.norm_l2();
+        println!("layer {layer}: {error:.1e}");
+        assert!(error < 1e-9, "layer {layer}: {error:e}");
+    }
 }

@@ -1,7 +1,8 @@
-//! Products with (G + λI)⁻¹ by iteration, from Gauss-Newton products alone, and the dense solve that they are checked
-//! against. A direction is one matrix `[d_out, d_in]` per tapped layer; λ is one number per layer.
+//! Products with (G + λI)⁻¹ by iteration, from Gauss-Newton products alone, DataInf's, and the dense solve that they are
+//! checked against. A direction is one matrix `[d_out, d_in]` per tapped layer; λ is one number per layer.
 
 mod cg;
+mod datainf;
 mod dense;
 mod direction;
 mod lanczos;
@@ -9,6 +10,7 @@ mod neumann;
 mod operator;
 
 pub use cg::{CgOptions, conjugate_gradient};
+pub use datainf::DataInf;
 pub use dense::Dense;
 pub use lanczos::Lanczos;
 pub use neumann::{NeumannOptions, neumann};
