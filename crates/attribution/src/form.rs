@@ -3,7 +3,7 @@
 use etymon_model::LayerSpec;
 use etymon_tensor::{Contraction, Folds, Shape};
 
-use crate::queries::LayerQueries;
+use crate::kept::LayerQueries;
 
 /// At what rank preconditioned query gradients are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

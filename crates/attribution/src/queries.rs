@@ -1,32 +1,14 @@
 //! Queries made ready: −(G + λI)⁻¹ ∇f of each, per layer, at full or low rank.
 
-use etymon_curvature::{LayerPreconditioner, Preconditioner};
+use etymon_curvature::Preconditioner;
+use etymon_curvature::inverse::LinearOperator;
 use etymon_data::{Batch, BatchLimits, Batches, Example, Padding};
 use etymon_model::{Consumer, LayerIo, LayerSpec, Measurement, Model, ModelError, Objective, Tap};
 use etymon_tensor::{Folds, Shape, Transpose};
 
 use crate::form::Form;
-use crate::low_rank::{LowRank, truncated_svd};
+use crate::kept::{LayerQueries, require_finite};
 use crate::{AttributionError, Rank, Result};
-
-/// Seed of the random start of the singular value decompositions.
-const SVD_SEED: u64 = 0;
-
-/// The prepared queries of one layer.
-#[derive(Clone, Debug)]
-pub enum LayerQueries<B: Folds> {
-    /// `[Q, d_out · d_in]`.
-    Full(B::Tensor),
-    /// Factors of rank r: `[Q · r, d_out]` and `[Q · r, d_in]`.
-    Low {
-        /// Left factors.
-        u: B::Tensor,
-        /// Right factors.
-        v: B::Tensor,
-        /// r.
-        rank: usize,
-    },
-}
 
 /// What is known of one query.
 #[derive(Clone, Debug, PartialEq)]
@@ -87,6 +69,33 @@ impl<B: Folds> Queries<B> {
             return Err(AttributionError::NotFinite { id: bad.id.clone(), what: "its measurement".to_owned() });
         }
         Ok(Self { values, layers })
+    }
+
+    /// The same queries, whose gradients were not preconditioned, multiplied with an inverse that may mix layers, one after
+    /// the other; `done` hears of each.
+    ///
+    /// # Errors
+    /// What the inverse meets, and results that are not finite.
+    pub fn precondition(
+        &self,
+        model: &Model<B>,
+        inverse: &dyn LinearOperator<B>,
+        rank: Rank,
+        mut done: impl FnMut(&QueryValue),
+    ) -> Result<Self> {
+        let (backend, specs) = (model.backend(), model.layers());
+        let empty = |spec: &LayerSpec| Form::of(spec, self.len(), rank, None).empty(backend, spec, self.len());
+        let mut layers: Vec<LayerQueries<B>> = specs.iter().map(empty).collect();
+        for (query, value) in self.values.iter().enumerate() {
+            let gradient = |(layer, spec): (usize, &LayerSpec)| self.gradient(backend, spec, layer, query);
+            let v = specs.iter().enumerate().map(gradient).collect::<Result<Vec<_>>>()?;
+            for ((m, spec), kept) in inverse.apply(&v)?.into_iter().zip(specs).zip(&mut layers) {
+                require_finite(backend, &value.id, spec, &m)?;
+                kept.keep(backend, spec, query, m, None)?;
+            }
+            done(value);
+        }
+        Ok(Self { values: self.values.clone(), layers })
     }
 
     /// One of the queries alone.
@@ -171,8 +180,8 @@ impl<B: Folds> Tap<B> for QueryTap<'_, B> {
             let query = self.first_query + io.first_example + i;
             if let Form::Rows(_) = self.forms[io.layer.0] {
                 self.backend.scale(-1.0, &mut dout);
-                self.require_finite(io.layer.0, query, &dout)?;
-                self.keep_factors(io.layer.0, query, &dout, &input)?;
+                require_finite(self.backend, &self.queries[query].id, &self.specs[io.layer.0], &dout)?;
+                self.layers[io.layer.0].keep_factors(self.backend, query, &dout, &input)?;
                 continue;
             }
             let mut m = self.backend.matmul(&dout, Transpose::Yes, &input, Transpose::No)?;
@@ -180,60 +189,9 @@ impl<B: Folds> Tap<B> for QueryTap<'_, B> {
                 m = damped.divide(self.backend, &m)?;
             }
             self.backend.scale(-1.0, &mut m);
-            self.require_finite(io.layer.0, query, &m)?;
-            self.keep(io.layer.0, query, m, damped.as_ref())?;
-        }
-        Ok(())
-    }
-}
-
-impl<B: Folds> QueryTap<'_, B> {
-    fn require_finite(&self, layer: usize, query: usize, m: &B::Tensor) -> Result<()> {
-        if self.backend.dot(m, m)?.is_finite() {
-            return Ok(());
-        }
-        let what = format!("its preconditioned gradient at layer `{}`", self.specs[layer].name);
-        Err(AttributionError::NotFinite { id: self.queries[query].id.clone(), what })
-    }
-
-    /// Keeps M `[d_out, d_in]`, given in the eigenbasis, as the prepared gradient of a query.
-    fn keep(
-        &mut self,
-        layer: usize,
-        query: usize,
-        m: B::Tensor,
-        damped: Option<&LayerPreconditioner<B>>,
-    ) -> Result<()> {
-        let backend = self.backend;
-        match &mut self.layers[layer] {
-            LayerQueries::Full(all) => {
-                let p = match damped {
-                    Some(damped) => damped.factors.rotate_back(backend, &m)?,
-                    None => m,
-                };
-                let flat = Shape::new(1, backend.shape(&p).len());
-                backend.write_rows(all, query, &backend.reshape(p, flat)?)?;
-            }
-            LayerQueries::Low { rank, .. } => {
-                // One seed for all layers: their numbers depend on the group of layers that the model taps.
-                let Some(LowRank { u: mut left, v: mut right }) = truncated_svd(backend, &m, *rank, SVD_SEED)? else {
-                    return Err(AttributionError::Svd { layer: self.specs[layer].name.clone() });
-                };
-                if let Some(damped) = damped {
-                    left = backend.matmul(&left, Transpose::No, &damped.factors.q_s, Transpose::Yes)?;
-                    right = backend.matmul(&right, Transpose::No, &damped.factors.q_a, Transpose::Yes)?;
-                }
-                self.keep_factors(layer, query, &left, &right)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Keeps Uᵀ V of U `[≤ r, d_out]` and V `[≤ r, d_in]` as the prepared gradient of a query.
-    fn keep_factors(&mut self, layer: usize, query: usize, left: &B::Tensor, right: &B::Tensor) -> Result<()> {
-        if let LayerQueries::Low { u, v, rank } = &mut self.layers[layer] {
-            self.backend.write_rows(u, query * *rank, left)?;
-            self.backend.write_rows(v, query * *rank, right)?;
+            let spec = &self.specs[io.layer.0];
+            require_finite(self.backend, &self.queries[query].id, spec, &m)?;
+            self.layers[io.layer.0].keep(self.backend, spec, query, m, damped.as_ref())?;
         }
         Ok(())
     }

@@ -4,8 +4,8 @@ use etymon_data::{Batch, BatchLimits, DataError, Example, ExampleIndex, Padding}
 use etymon_model::{Consumer, LayerIo, Model, ModelError, Objective, Tap};
 use etymon_tensor::{Buffer, Folds, Shape};
 
+use crate::kept::LayerQueries;
 use crate::pass::{BatchScores, WindowScores, pass};
-use crate::queries::LayerQueries;
 use crate::{Queries, Result, ScoreSink};
 
 /// Which parts of a score are wanted beside the total.

@@ -15,6 +15,12 @@ pub trait LinearOperator<B: Backend> {
     fn apply(&self, v: &[B::Tensor]) -> Result<Vec<B::Tensor>>;
 }
 
+impl<B: Backend, F: Fn(&[B::Tensor]) -> Result<Vec<B::Tensor>>> LinearOperator<B> for F {
+    fn apply(&self, v: &[B::Tensor]) -> Result<Vec<B::Tensor>> {
+        self(v)
+    }
+}
+
 /// G = (1/N) Σ_n J_nᵀ H_n J_n over the examples of some batches.
 #[derive(Debug)]
 pub struct GaussNewton<'a, B: Backend> {
