@@ -143,14 +143,13 @@ fn errors<T: Scalar>(tolerance: f64) -> ([f64; 5], [f64; 2]) {
     let steps = NeumannOptions { steps: 3000, step_size: 0.05, repeats: 4, seed: 1 };
     let astra = neumann(&g, &lambda, &v, Some(&p), steps).unwrap();
     let lissa = neumann(&g, &lambda, &v, None, NeumannOptions { steps: 20_000, step_size: 0.05, ..steps }).unwrap();
-    let one = vec![lambda[0]; 2];
-    let krylov = Lanczos::new(backend, &g, &v, (43, 43), 5).unwrap().solve(backend, &v, one[0]).unwrap();
-    let of_one = dense.solve(exact.backend(), &query(&exact), &one).unwrap();
+    let way = Way::Lanczos { steps: 43, rank: 43, seed: 5 };
+    let krylov = Solver::new(GaussNewton::new(&model, &parts), lambda.clone(), None, way).unwrap().apply(&v).unwrap();
     let results = [
         relative(&plain.x, &wanted),
         relative(&from_ekfac.x, &wanted),
         relative(&astra.x, &wanted),
-        relative(&krylov, &of_one),
+        relative(&krylov, &wanted),
         relative(&lissa.x, &wanted),
     ];
     (results, [plain.products, from_ekfac.products])
@@ -220,4 +219,42 @@ fn datainf_is_the_mean_of_the_examples_own_inverses() {
         println!("layer {layer}: {error:.1e}");
         assert!(error < 1e-9, "layer {layer}: {error:e}");
     }
+}
+
+#[test]
+fn one_interface_has_every_way_and_chooses_its_own_steps() {
+    let model = model::<f64>();
+    let (backend, parts) = (model.backend(), batches(&examples(60), 10));
+    let fitted = factors(&model, &examples(60));
+    let damping = Damping::MeanEigenvalue(0.1);
+    let ekfac = Preconditioner::Kronecker { factors: &fitted, spectrum: Spectrum::Corrected, damping };
+    let p = || EkfacInverse::new(backend, ekfac, 2).unwrap().unwrap();
+    let lambda = p().lambda();
+    let solve = |p, way| Solver::new(GaussNewton::new(&model, &parts), lambda.clone(), p, way).unwrap();
+    let v = query(&model);
+    let wanted = solve(None, Way::Dense).apply(&v).unwrap();
+    let series = Way::Neumann(NeumannOptions { steps: 4000, step_size: 0.0, repeats: 4, seed: 1 });
+    for (name, solver, tolerance) in [
+        ("cg", solve(None, Way::Cg(CgOptions { max_steps: 100, tolerance: 1e-8 })), 1e-6),
+        ("ekfac-cg", solve(Some(p()), Way::Cg(CgOptions { max_steps: 100, tolerance: 1e-8 })), 1e-6),
+        ("astra", solve(Some(p()), series), 0.1),
+        ("lissa", solve(None, series), 0.3),
+        ("arnoldi", solve(None, Way::Lanczos { steps: 43, rank: 43, seed: 5 }), 1e-6),
+    ] {
+        let error = relative(&solver.apply(&v).unwrap(), &wanted);
+        println!("{name}: {error:.1e} after {} products", solver.products());
+        assert!(error < tolerance, "{name}: {error:e}");
+        assert!(solver.products() > 1.0);
+    }
+}
+
+#[test]
+fn the_largest_eigenvalue_is_that_of_the_dense_matrix() {
+    let model = model::<f64>();
+    let (backend, parts) = (model.backend(), batches(&examples(30), 30));
+    let (g, like) = (GaussNewton::new(&model, &parts), model.zero_direction());
+    let dense = Dense::new(backend, &g, &like).unwrap();
+    let wanted = dense.matrix().self_adjoint_eigenvalues(Side::Lower).unwrap().into_iter().fold(0.0, f64::max);
+    let found = largest_eigenvalue(backend, &g, None, &like, 200, 7).unwrap();
+    assert!((found - wanted).abs() < 1e-6 * wanted, "{found} and {wanted}");
 }

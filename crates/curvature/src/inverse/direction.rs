@@ -1,6 +1,8 @@
 //! Vectors over the weights of all tapped layers.
 
-use etymon_tensor::Backend;
+use etymon_tensor::{Backend, Shape};
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 use crate::Result;
 
@@ -36,4 +38,17 @@ pub(super) fn residual<B: Backend>(backend: &B, v: &[B::Tensor], ax: &[B::Tensor
     let mut r = v.to_vec();
     axpy(backend, -1.0, ax, &mut r)?;
     Ok(r)
+}
+
+/// A random direction of unit length, with the shapes of `like`.
+pub(super) fn random<B: Backend>(backend: &B, like: &[B::Tensor], seed: u64) -> Result<Vec<B::Tensor>> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let mut fill = |shape: Shape| {
+        let numbers: Vec<f64> = (0..shape.len()).map(|_| rng.random::<f64>() - 0.5).collect();
+        backend.upload(shape, &numbers)
+    };
+    let mut v: Vec<B::Tensor> = like.iter().map(|x| fill(backend.shape(x))).collect::<std::result::Result<_, _>>()?;
+    let size = dot(backend, &v, &v)?.sqrt();
+    scale(backend, 1.0 / size, &mut v);
+    Ok(v)
 }

@@ -1,12 +1,10 @@
 //! Leading eigenpairs by Krylov iteration, and the inverse that they give.
 
-use etymon_tensor::{Backend, Shape};
+use etymon_tensor::Backend;
 use faer::{Mat, Side};
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 
 use super::LinearOperator;
-use super::direction::{axpy, dot, scale, zeros_like};
+use super::direction::{axpy, dot, random, scale, zeros_like};
 use crate::{CurvatureError, Result};
 
 /// A symmetric matrix on a Krylov subspace: Ritz values θ_i and vectors u_i (Lanczos 1950; used for influence by Schioppa et
@@ -96,17 +94,4 @@ impl<T: Clone + Send + Sync + std::fmt::Debug> Lanczos<T> {
         }
         Ok(x)
     }
-}
-
-/// A random direction of unit length.
-fn random<B: Backend>(backend: &B, like: &[B::Tensor], seed: u64) -> Result<Vec<B::Tensor>> {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut fill = |shape: Shape| {
-        let numbers: Vec<f64> = (0..shape.len()).map(|_| rng.random::<f64>() - 0.5).collect();
-        backend.upload(shape, &numbers)
-    };
-    let mut v: Vec<B::Tensor> = like.iter().map(|x| fill(backend.shape(x))).collect::<std::result::Result<_, _>>()?;
-    let size = dot(backend, &v, &v)?.sqrt();
-    scale(backend, 1.0 / size, &mut v);
-    Ok(v)
 }

@@ -8,6 +8,8 @@ mod direction;
 mod lanczos;
 mod neumann;
 mod operator;
+mod power;
+mod solver;
 
 pub use cg::{CgOptions, conjugate_gradient};
 pub use datainf::DataInf;
@@ -15,6 +17,8 @@ pub use dense::Dense;
 pub use lanczos::Lanczos;
 pub use neumann::{NeumannOptions, neumann};
 pub use operator::{Damped, EkfacInverse, GaussNewton, LinearOperator};
+pub use power::largest_eigenvalue;
+pub use solver::{Solver, Way};
 
 /// An approximate solution of (G + λI) x = v.
 #[derive(Clone, Debug)]

@@ -1,0 +1,120 @@
+//! One interface to all inverses by products: what is shared between queries is made once.
+
+use std::cell::Cell;
+
+use etymon_tensor::Backend;
+
+use super::{
+    CgOptions, Damped, Dense, EkfacInverse, GaussNewton, Lanczos, LinearOperator, NeumannOptions, conjugate_gradient,
+    largest_eigenvalue, neumann,
+};
+use crate::Result;
+
+/// Power iterations for a step size; their estimate is from below, for which [`CAUTION`] makes up.
+const POWER_STEPS: usize = 12;
+/// Share of 1 / (largest eigenvalue) that a step of a Neumann series takes.
+const CAUTION: f64 = 0.5;
+
+/// How (G + λI)⁻¹ is multiplied with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Way {
+    /// Conjugate gradients: from 0, or from EK-FAC where that is given.
+    Cg(CgOptions),
+    /// A stochastic Neumann series: LiSSA, or ASTRA where EK-FAC is given. A step size of 0 is chosen by power iterations.
+    Neumann(NeumannOptions),
+    /// The leading eigenpairs of λ^(−½) G λ^(−½), which one shift then damps, whatever λ is in each layer.
+    Lanczos {
+        /// Products.
+        steps: usize,
+        /// Pairs that are kept.
+        rank: usize,
+        /// Of the start.
+        seed: u64,
+    },
+    /// The matrix itself, for small models.
+    Dense,
+}
+
+/// (G + λI)⁻¹ by products with G.
+pub struct Solver<'a, B: Backend> {
+    g: GaussNewton<'a, B>,
+    lambda: Vec<f64>,
+    ekfac: Option<EkfacInverse<'a, B>>,
+    made: Made<B::Tensor>,
+    products: Cell<f64>,
+}
+
+enum Made<T> {
+    Cg(CgOptions),
+    Neumann(NeumannOptions),
+    Lanczos(Lanczos<T>),
+    Dense(Dense),
+}
+
+impl<'a, B: Backend> Solver<'a, B> {
+    /// Makes what all queries share, with a λ per layer; `ekfac` is a preconditioner and start of the iterations.
+    ///
+    /// # Errors
+    /// What the products meet, and a model too large for a dense matrix.
+    pub fn new(g: GaussNewton<'a, B>, lambda: Vec<f64>, ekfac: Option<EkfacInverse<'a, B>>, way: Way) -> Result<Self> {
+        let (backend, like) = (g.model().backend(), g.model().zero_direction());
+        let mut products = 0.0;
+        let made = match way {
+            Way::Cg(options) => Made::Cg(options),
+            Way::Neumann(mut options) => {
+                if options.step_size == 0.0 {
+                    let damped = Damped { backend, inner: &g, lambda: &lambda };
+                    let p = ekfac.as_ref().map(|p| p as &dyn LinearOperator<B>);
+                    let largest = largest_eigenvalue(backend, &damped, p, &like, POWER_STEPS, options.seed)?;
+                    products += POWER_STEPS as f64;
+                    options.step_size = CAUTION / largest;
+                }
+                Made::Neumann(options)
+            }
+            Way::Lanczos { steps, rank, seed } => {
+                let scaled = |v: &[B::Tensor]| Ok(by_root(backend, &lambda, &g.apply(&by_root(backend, &lambda, v))?));
+                let pairs = Lanczos::new(backend, &scaled, &like, (steps, rank), seed)?;
+                products += steps as f64;
+                Made::Lanczos(pairs)
+            }
+            Way::Dense => {
+                products += like.iter().map(|x| backend.shape(x).len() as f64).sum::<f64>();
+                Made::Dense(Dense::new(backend, &g, &like)?)
+            }
+        };
+        Ok(Self { g, lambda, ekfac, made, products: Cell::new(products) })
+    }
+
+    /// Products with G over the whole set so far, for all queries.
+    pub fn products(&self) -> f64 {
+        self.products.get()
+    }
+}
+
+impl<B: Backend> LinearOperator<B> for Solver<'_, B> {
+    fn apply(&self, v: &[B::Tensor]) -> Result<Vec<B::Tensor>> {
+        let backend = self.g.model().backend();
+        let ekfac = self.ekfac.as_ref().map(|p| p as &dyn LinearOperator<B>);
+        let solution = match &self.made {
+            Made::Cg(options) => {
+                let damped = Damped { backend, inner: &self.g, lambda: &self.lambda };
+                conjugate_gradient(backend, &damped, v, ekfac, *options)?
+            }
+            Made::Neumann(options) => neumann(&self.g, &self.lambda, v, ekfac, *options)?,
+            Made::Lanczos(pairs) => {
+                let x = pairs.solve(backend, &by_root(backend, &self.lambda, v), 1.0)?;
+                return Ok(by_root(backend, &self.lambda, &x));
+            }
+            Made::Dense(dense) => return dense.solve(backend, v, &self.lambda),
+        };
+        self.products.set(self.products.get() + solution.products);
+        Ok(solution.x)
+    }
+}
+
+/// λ^(−½) v.
+fn by_root<B: Backend>(backend: &B, lambda: &[f64], v: &[B::Tensor]) -> Vec<B::Tensor> {
+    let mut out = v.to_vec();
+    out.iter_mut().zip(lambda).for_each(|(x, l)| backend.scale(l.sqrt().recip(), x));
+    out
+}
