@@ -257,11 +257,12 @@ Examples:
   etymon score --model M --factors F --data train.jsonl --queries q.jsonl --out S --per-layer --per-token
   etymon score --model M --factors F --data corpus/ --queries q.jsonl --out S --rank 32 --filter tfidf:10000
   etymon score --model M --method grad-dot --data train.csv --queries test.csv --out S
+  etymon score --model M --factors F --method ekfac-cg --data train.jsonl --queries q.jsonl --out S --solve-rows 2000
 Scores are I(q, m) = -grad f . (G + damping)^-1 . grad L: positive = proponent; I/N is the effect of one more copy.")]
 pub struct ScoreArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Folder of `etymon fit` (not for grad-dot)
+    /// Folder of `etymon fit`: for ekfac, kfac, ekfac-cg and astra; other methods but grad-dot take the damping from it
     #[arg(long, value_name = "FOLDER")]
     pub factors: Option<PathBuf>,
     #[command(flatten)]
@@ -302,6 +303,8 @@ pub struct ScoreArgs {
     #[arg(long, value_name = "tfidf:N")]
     pub filter: Option<String>,
     #[command(flatten)]
+    pub solve: SolveArgs,
+    #[command(flatten)]
     pub pass: PassArgs,
 }
 
@@ -336,6 +339,21 @@ pub enum ScoreMethod {
     Kfac,
     /// Gradient dot product: influence with the identity as curvature.
     GradDot,
+    /// Conjugate gradients with Gauss-Newton products, from EK-FAC on.
+    EkfacCg,
+    /// A stochastic Neumann series, from EK-FAC on (2507.14740).
+    Astra,
+    /// Conjugate gradients with Gauss-Newton products.
+    Cg,
+    /// A stochastic Neumann series (Koh & Liang 2017).
+    Lissa,
+    /// The leading eigenpairs of a Krylov subspace (Schioppa et al. 2021).
+    Arnoldi,
+    /// The mean of the examples' own inverses, layer by layer (2310.00902).
+    #[value(name = "datainf")]
+    DataInf,
+    /// The exact Gauss-Newton matrix of a small model.
+    Dense,
 }
 
 impl ScoreMethod {
@@ -345,8 +363,59 @@ impl ScoreMethod {
             Self::Ekfac => "ekfac",
             Self::Kfac => "kfac",
             Self::GradDot => "grad-dot",
+            Self::EkfacCg => "ekfac-cg",
+            Self::Astra => "astra",
+            Self::Cg => "cg",
+            Self::Lissa => "lissa",
+            Self::Arnoldi => "arnoldi",
+            Self::DataInf => "datainf",
+            Self::Dense => "dense",
         }
     }
+
+    /// Whether it needs the factors of a fit.
+    pub fn needs_factors(self) -> bool {
+        matches!(self, Self::Ekfac | Self::Kfac | Self::EkfacCg | Self::Astra)
+    }
+
+    /// Whether factors serve it at all: methods that need none take λ from those of EK-FAC.
+    pub fn takes_factors(self) -> bool {
+        self != Self::GradDot
+    }
+
+    /// Whether each query is solved by products over train examples.
+    pub fn solves(self) -> bool {
+        !matches!(self, Self::Ekfac | Self::Kfac | Self::GradDot)
+    }
+
+    /// Products (of arnoldi in all; else per query) or, of the series, batches that it takes unless told.
+    pub fn default_steps(self) -> usize {
+        match self {
+            Self::Ekfac | Self::Kfac | Self::GradDot | Self::Dense | Self::DataInf => 1,
+            Self::EkfacCg | Self::Cg => 50,
+            Self::Arnoldi => 100,
+            Self::Astra => 300,
+            Self::Lissa => 1000,
+        }
+    }
+}
+
+/// How queries are solved by products with the Gauss-Newton matrix.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Solving (ekfac-cg, astra, cg, lissa, arnoldi, datainf, dense)")]
+pub struct SolveArgs {
+    /// Train examples that products with the curvature are taken over, evenly spread over the data
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = positive())]
+    pub solve_rows: usize,
+    /// Most products per query of cg and ekfac-cg, in all of arnoldi; batches of astra and lissa [default: 50, 100, 300, 1000]
+    #[arg(long, value_name = "N", value_parser = positive())]
+    pub steps: Option<usize>,
+    /// Relative residual at which cg and ekfac-cg stop
+    #[arg(long, value_name = "X", default_value_t = 1e-3)]
+    pub tolerance: f64,
+    /// Seed of the start of arnoldi, of the batches of astra and lissa, and of drawn labels where λ needs them
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub solve_seed: u64,
 }
 
 /// The scalar that is explained.

@@ -9,6 +9,8 @@ use crate::open::{Counted, Work};
 
 /// Program, threads and their stacks.
 const PROGRAM: u64 = 12 << 20;
+/// Directions that an iteration holds at a time.
+const DIRECTIONS: u64 = 8;
 /// Bytes of a token in a window: the id, its stacked copies, its text.
 const TOKEN: u64 = 32;
 
@@ -125,7 +127,7 @@ impl Load<'_> {
         let mapped = if task.factors { FitMemory::of(specs).bases + weights } else { 0 };
         let loading = PROGRAM + self.model.loading_bytes();
         let queries = task.queries.max(1);
-        let query_rows = (!task.factors).then_some(task.query_rows.div_ceil(queries) as usize);
+        let query_rows = (!task.factors && task.solved.is_none()).then_some(task.query_rows.div_ceil(queries) as usize);
         let kept = match task.self_influence {
             true => self_influence_bytes(specs),
             false => 4 * Queries::<Work>::n_numbers(specs, task.queries as usize, task.rank, query_rows) as u64,
@@ -136,12 +138,16 @@ impl Load<'_> {
         let mut buffers = 0;
         if !task.self_influence {
             buffers = self.pass_bytes(self.rows(task.query_rows), task.factors) + query_row_bytes(specs);
+            // A product is a forward pass, its tangent and a backward pass: about as much as that of 1.5 rows.
+            let rows = task.query_rows + task.solved.unwrap_or(0) * 3 / 2;
+            // Gradients of all queries, and the directions of an iteration.
+            let directions = task.solved.map_or(0, |_| (queries + DIRECTIONS) * weights);
             phases.push(Phase {
                 name: "queries",
-                memory: (held + mapped + buffers).max(loading),
+                memory: (held + mapped + buffers + directions).max(loading),
                 disk: 0,
-                rows: task.query_rows,
-                model_flops: self.flops(task.query_rows, queries),
+                rows,
+                model_flops: self.flops(rows, queries),
                 fold_flops: query_flops(specs, task.query_rows, queries),
             });
         }
@@ -181,6 +187,8 @@ pub struct Scoring {
     pub self_influence: bool,
     /// With factors.
     pub factors: bool,
+    /// Rows that products with the curvature go over for all queries, where they are solved by such.
+    pub solved: Option<u64>,
     /// Layers of which scores are kept, of all groups.
     pub layers: u64,
     /// Scores per token of all rows.

@@ -7,6 +7,7 @@ pub mod quickstart;
 pub mod report;
 pub mod score;
 mod scoring;
+mod solver;
 pub mod top;
 pub mod train;
 

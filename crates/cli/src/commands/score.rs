@@ -88,10 +88,14 @@ fn open_queries(args: &ScoreArgs, opened: &Opened) -> Result<Vec<Example>> {
 
 /// Taps the layers that the factors are of; refuses those of another model.
 fn tap_layers_of_factors(args: &ScoreArgs, model: &mut Model<Work>) -> Result<()> {
-    if args.method == ScoreMethod::GradDot {
-        return Ok(());
+    if args.self_influence && args.method.solves() {
+        let problem = format!("{} solves for queries; self-influence needs ekfac or kfac", args.method.name());
+        return Err(CliError::Usage { option: "--method", problem });
     }
-    let Some(folder) = &args.factors else {
+    let Some(folder) = args.factors.as_ref().filter(|_| args.method.takes_factors()) else {
+        if !args.method.needs_factors() {
+            return Ok(());
+        }
         let problem = format!("is missing; --method {} needs the folder of `etymon fit`", args.method.name());
         return Err(CliError::Usage { option: "--factors", problem });
     };
@@ -101,7 +105,7 @@ fn tap_layers_of_factors(args: &ScoreArgs, model: &mut Model<Work>) -> Result<()
         model.select_layers(run.manifest().spec.config["layers"].as_str())?;
     }
     let factors = Factors::open(folder, model.layers())?;
-    if args.method == ScoreMethod::Ekfac && !factors.has_correction() {
+    if args.method != ScoreMethod::Kfac && !factors.has_correction() {
         return Err(CurvatureError::NoCorrection.into());
     }
     Ok(())
@@ -129,7 +133,7 @@ fn open_folder(args: &ScoreArgs, model: &Model<Work>, corpus: &Corpus) -> Result
     for (i, path) in args.queries.iter().enumerate() {
         inputs.insert(format!("queries/{i:05}"), etymon_store::fingerprint(path)?);
     }
-    if let Some(factors) = args.factors.as_ref().filter(|_| args.method != ScoreMethod::GradDot) {
+    if let Some(factors) = args.factors.as_ref().filter(|_| args.method.takes_factors()) {
         inputs.insert("factors".to_owned(), etymon_store::fingerprint(factors)?);
     }
     let spec = RunSpec { kind: "scores".to_owned(), config: config(args, model), seeds: BTreeMap::new(), inputs };
@@ -142,7 +146,8 @@ fn config(args: &ScoreArgs, model: &Model<Work>) -> Value {
     let own = [
         ("method", json!(args.method.name())),
         ("self_influence", json!(args.self_influence)),
-        ("damping", json!((args.method != ScoreMethod::GradDot).then(|| args.damping.to_string()))),
+        ("damping", json!(args.method.takes_factors().then(|| args.damping.to_string()))),
+        ("solve", args.method.solves().then(|| solve_config(args)).into()),
         ("measurement", json!(measurement(args).name())),
         ("rank", json!(args.rank)),
         ("dtype", json!(args.pass.dtype.precision().name())),
@@ -154,6 +159,13 @@ fn config(args: &ScoreArgs, model: &Model<Work>) -> Value {
         ("n_train", json!(args.n_train)),
     ];
     with_reading(own, &args.data)
+}
+
+/// What determines how queries are solved.
+fn solve_config(args: &ScoreArgs) -> Value {
+    let steps = args.solve.steps.unwrap_or(args.method.default_steps());
+    let (rows, tolerance, seed) = (args.solve.solve_rows, args.solve.tolerance, args.solve.solve_seed);
+    json!({ "rows": rows, "steps": steps, "tolerance": tolerance, "seed": seed })
 }
 
 /// Bytes of the tables: floats hardly compress.
@@ -189,11 +201,25 @@ fn scoring(args: &ScoreArgs, model: &Model<Work>, counted: &Counted, queries: &[
         query_rows: queries.iter().map(|q| q.n_rows() as u64).sum(),
         rank: rank(args),
         self_influence: args.self_influence,
-        factors: args.method != ScoreMethod::GradDot,
+        factors: args.factors.is_some() && args.method.takes_factors(),
+        solved: args.method.solves().then(|| solved(args, counted, queries.len())),
         layers: if args.per_layer { model.layers().len() as u64 } else { 0 },
         tokens: args.per_token == Some(PerToken::All),
         disk: disk_bytes(args, model, counted, queries.len().max(1)),
     }
+}
+
+/// Rows of the train set that products go over, for all queries.
+fn solved(args: &ScoreArgs, counted: &Counted, n_queries: usize) -> u64 {
+    let examples = counted.examples.min(args.solve.solve_rows as u64);
+    let steps = args.solve.steps.unwrap_or(args.method.default_steps()) as u64;
+    let products = match args.method {
+        ScoreMethod::Arnoldi => steps,
+        // Batches, of which a few make a product.
+        ScoreMethod::Astra | ScoreMethod::Lissa => n_queries as u64 * steps.div_ceil(8),
+        _ => n_queries as u64 * steps,
+    };
+    products * examples * counted.rows.div_ceil(counted.examples.max(1))
 }
 
 /// Rows per batch and layers per pass, and what a score needs with them; refuses one for which memory does not suffice.
@@ -210,7 +236,11 @@ fn estimate(
     let longest = queries.iter().map(|q| q.n_rows() as u64).fold(counted.longest, u64::max);
     // Each batch multiplies queries of low rank out anew, which costs as much as that many rows.
     let most = args.rank.map_or(PLENTY, |rank| (rank * queries.len()).next_power_of_two().max(PLENTY));
-    let choice = choose(&args.pass, model.layers(), longest, most, |rows, layers| peak(&group(layers, rows)))?;
+    // Inverses by products mix all layers: there is one group, or none fits.
+    let all = 0..model.layers().len();
+    let layers_of = |layers| if args.method.solves() { all.clone() } else { layers };
+    let peak_of = |rows, layers| peak(&group(layers_of(layers), rows));
+    let choice = choose(&args.pass, model.layers(), longest, most, peak_of)?;
     let phases = combine(choice.groups.iter().map(|layers| group(layers, choice.batch_rows)));
     Ok((choice, phases))
 }

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Instant;
 
-use etymon_attribution::{Parts, Queries, QueryValue, Ranked, ScoreBlock, ScoreSink, Tee, TopK, behind};
+use etymon_attribution::{Parts, Queries, QueryValue, Rank, Ranked, ScoreBlock, ScoreSink, Tee, TopK, behind};
 use etymon_attribution::{score, self_influence};
 use etymon_curvature::{Factors, Preconditioner, Spectrum};
-use etymon_data::{BatchLimits, Corpus, DataError, Example, ExampleIndex};
+use etymon_data::{Batch, BatchLimits, Batches, Corpus, DataError, Example, ExampleIndex, Padding};
 use etymon_model::Model;
 use etymon_store::RunFolder;
 use etymon_tensor::Backend;
 
 use super::Context;
 use super::score::{measurement, rank};
+use super::solver::solver;
 use crate::args::{PerToken, ScoreArgs, ScoreMethod};
 use crate::choice::Choice;
 use crate::earlier::{Adding, Earlier};
@@ -92,17 +93,40 @@ impl Job<'_> {
         let factors = self.factors(model)?;
         let (measurement, rank) = (measurement(self.args), rank(self.args));
         let preconditioner = self.preconditioner(factors.as_ref());
+        if self.args.method.solves() {
+            let plain = Preconditioner::Identity;
+            let queries = Queries::prepare(model, self.queries, measurement, plain, Rank::Full, self.limits())?;
+            return self.solve(model, &queries, preconditioner);
+        }
         Ok(Queries::prepare(model, self.queries, measurement, preconditioner, rank, self.limits())?)
     }
 
+    /// The queries, multiplied with an inverse by products over some train examples.
+    fn solve(
+        &self,
+        model: &Model<Work>,
+        queries: &Queries<Work>,
+        preconditioner: Preconditioner<'_>,
+    ) -> Result<Queries<Work>> {
+        let examples = spread(self.examples_of_all(), self.counted.examples, self.args.solve.solve_rows);
+        let batches: Vec<Batch> = Batches::new(examples, self.limits())
+            .map(|group| Ok(Batch::stack(&group?, Padding::None)?))
+            .collect::<Result<_>>()?;
+        let task = self.context.reporter.task("solving", queries.len() as u64, 0, "queries");
+        let inverse = solver(self.args, model, &batches, preconditioner)?;
+        let solved = queries.precondition(model, inverse.as_ref(), rank(self.args), |_| task.advance(1, 0))?;
+        task.finish();
+        Ok(solved)
+    }
+
     fn factors(&self, model: &Model<Work>) -> Result<Option<Factors>> {
-        let folder = self.args.factors.as_ref().filter(|_| self.args.method != ScoreMethod::GradDot);
+        let folder = self.args.factors.as_ref().filter(|_| self.args.method.takes_factors());
         Ok(folder.map(|folder| Factors::open(folder, model.layers())).transpose()?)
     }
 
     fn preconditioner<'f>(&self, factors: Option<&'f Factors>) -> Preconditioner<'f> {
         let Some(factors) = factors else { return Preconditioner::Identity };
-        let spectrum = if self.args.method == ScoreMethod::Ekfac { Spectrum::Corrected } else { Spectrum::Kronecker };
+        let spectrum = if self.args.method == ScoreMethod::Kfac { Spectrum::Kronecker } else { Spectrum::Corrected };
         Preconditioner::Kronecker { factors, spectrum, damping: self.args.damping }
     }
 
@@ -177,6 +201,11 @@ impl Job<'_> {
         Ok(known)
     }
 
+    /// All rows of the data, up to --max-rows.
+    fn examples_of_all(&self) -> impl Iterator<Item = std::result::Result<Example, DataError>> {
+        self.corpus.examples().take(usize::try_from(self.counted.examples).unwrap_or(usize::MAX))
+    }
+
     /// The examples to score, from row `first` of the table on.
     fn examples(&self, first: u64) -> Box<dyn Iterator<Item = std::result::Result<Example, DataError>> + Send + '_> {
         let most = self.args.data.max_rows.unwrap_or(u64::MAX);
@@ -201,6 +230,12 @@ impl Job<'_> {
     fn limits(&self) -> BatchLimits {
         BatchLimits { max_rows: self.choice.batch_rows, max_examples: usize::MAX }
     }
+}
+
+/// About `n` of `of` examples, evenly spread.
+fn spread<E>(examples: impl Iterator<Item = E>, of: u64, n: usize) -> impl Iterator<Item = E> {
+    let n = n as u64;
+    examples.zip(0u64..).filter(move |(_, i)| n >= of || i * n / of != (i + 1) * n / of).map(|(example, _)| example)
 }
 
 struct Progress<'a>(&'a Task);

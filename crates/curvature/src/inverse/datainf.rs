@@ -1,7 +1,7 @@
 //! DataInf: the mean of inverses in place of the inverse of a mean.
 
 use etymon_data::Batch;
-use etymon_model::{Consumer, LayerIo, Model, ModelError, Objective, Tap};
+use etymon_model::{Consumer, LayerIo, LayerSpec, Model, ModelError, Objective, Tap};
 use etymon_tensor::{Folds, Shape, Transpose};
 
 use super::LinearOperator;
@@ -26,13 +26,7 @@ impl<'a, B: Folds> DataInf<'a, B> {
     /// # Errors
     /// Data that the model does not take.
     pub fn new(model: &'a Model<B>, batches: &'a [Batch], objective: Objective, damping: Damping) -> Result<Self> {
-        let mut squares = Squares { backend: model.backend(), sums: vec![0.0; model.layers().len()] };
-        for batch in batches {
-            model.run(batch, objective, Consumer::Tap(&mut squares))?;
-        }
-        let n = count(batches);
-        let mean = |(sum, s): (&f64, &etymon_model::LayerSpec)| sum / (n * (s.d_out * s.d_in) as f64);
-        let lambda = squares.sums.iter().zip(model.layers()).map(mean).map(|mean| damping.lambda(mean)).collect();
+        let lambda = lambda_of_gradients(model, batches, objective, damping)?;
         Ok(Self { model, batches, objective, lambda })
     }
 
@@ -57,6 +51,26 @@ impl<B: Folds> LinearOperator<B> for DataInf<'_, B> {
         }
         Ok(x)
     }
+}
+
+/// λ of each layer from the mean square of the numbers of the examples' gradients. With labels drawn from the model these
+/// are the mean of the eigenvalue correction Λ, so that λ is that of EK-FAC on the same examples and draws.
+///
+/// # Errors
+/// Data that the model does not take.
+pub fn lambda_of_gradients<B: Folds>(
+    model: &Model<B>,
+    batches: &[Batch],
+    objective: Objective,
+    damping: Damping,
+) -> Result<Vec<f64>> {
+    let mut squares = Squares { backend: model.backend(), sums: vec![0.0; model.layers().len()] };
+    for batch in batches {
+        model.run(batch, objective, Consumer::Tap(&mut squares))?;
+    }
+    let n = count(batches);
+    let mean = |(sum, s): (&f64, &LayerSpec)| sum / (n * (s.d_out * s.d_in) as f64);
+    Ok(squares.sums.iter().zip(model.layers()).map(mean).map(|mean| damping.lambda(mean)).collect())
 }
 
 fn count(batches: &[Batch]) -> f64 {

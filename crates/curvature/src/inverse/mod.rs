@@ -12,7 +12,7 @@ mod power;
 mod solver;
 
 pub use cg::{CgOptions, conjugate_gradient};
-pub use datainf::DataInf;
+pub use datainf::{DataInf, lambda_of_gradients};
 pub use dense::Dense;
 pub use lanczos::Lanczos;
 pub use neumann::{NeumannOptions, neumann};

@@ -1,0 +1,88 @@
+//! Methods that solve by products: one question, asked with each.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // Helpers of tests are tests.
+
+mod common;
+
+use std::path::Path;
+
+use common::{ok, reference, refused, relative_error};
+use etymon_store::ScoreTable;
+
+/// The digits MLP, its last layer, and a few queries.
+struct Digits {
+    folder: tempfile::TempDir,
+}
+
+impl Digits {
+    fn new() -> Self {
+        let digits = Self { folder: tempfile::tempdir().unwrap() };
+        let queries = std::fs::read_to_string(reference("digits/query.csv")).unwrap();
+        let few: Vec<&str> = queries.lines().take(5).collect();
+        std::fs::write(digits.at("q.csv"), few.join("\n") + "\n").unwrap();
+        let (model, train) = (reference("digits"), reference("digits/train.csv"));
+        let layers = ["--layers", "layers.2", "--max-rows", "400"];
+        ok(&[&["fit", "--model", &model, "--data", &train, "--out", &digits.at("f")][..], &layers].concat());
+        digits
+    }
+
+    fn at(&self, name: &str) -> String {
+        self.folder.path().join(name).display().to_string()
+    }
+
+    fn args(&self, method: &str) -> Vec<String> {
+        let own = ["score", "--model", &reference("digits"), "--factors", &self.at("f"), "--method", method];
+        let data = ["--data", &reference("digits/train.csv"), "--queries", &self.at("q.csv"), "--max-rows", "400"];
+        let out = ["--out", &self.at(method), "--solve-rows", "400"];
+        [&own[..], &data, &out].concat().into_iter().map(str::to_owned).collect()
+    }
+
+    /// `[Q, N]` scores.
+    fn scores(&self, method: &str, more: &[&str]) -> Vec<f32> {
+        let args = self.args(method);
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        ok(&[&args[..], more].concat());
+        let table = ScoreTable::open(Path::new(&self.at(method))).unwrap();
+        table.queries().iter().flat_map(|q| table.column(q).unwrap()).collect()
+    }
+}
+
+fn wide(x: &[f32]) -> Vec<f64> {
+    x.iter().map(|&x| f64::from(x)).collect()
+}
+
+#[test]
+fn iterations_come_to_the_scores_of_the_dense_matrix_and_closer_than_ekfac() {
+    let digits = Digits::new();
+    let dense = wide(&digits.scores("dense", &[]));
+    let ekfac = relative_error(&digits.scores("ekfac", &[]), &dense);
+    println!("ekfac: {ekfac:.1e}");
+    for (method, more, tolerance) in [
+        ("cg", &["--steps", "400", "--tolerance", "1e-5"][..], 1e-3),
+        ("ekfac-cg", &["--steps", "400", "--tolerance", "1e-5"], 1e-3),
+        ("arnoldi", &["--steps", "300"], 1e-2),
+        ("astra", &["--steps", "400"], 0.1),
+        ("lissa", &["--steps", "4000"], 0.3),
+    ] {
+        let error = relative_error(&digits.scores(method, more), &dense);
+        println!("{method}: {error:.1e}");
+        assert!(error < tolerance && error < ekfac, "{method}: {error:e}, ekfac {ekfac:e}");
+    }
+    let datainf = relative_error(&digits.scores("datainf", &[]), &dense);
+    println!("datainf: {datainf:.1e}");
+    assert!(datainf.is_finite() && datainf > 1e-3, "an approximation of another kind: {datainf:e}");
+}
+
+#[test]
+fn what_a_solve_cannot_do_is_refused_before_work() {
+    let digits = Digits::new();
+    let (model, train, out) = (reference("digits"), reference("digits/train.csv"), digits.at("no"));
+    let base = ["score", "--model", &model, "--data", &train, "--out", &out];
+    let queries = digits.at("q.csv");
+    let text = refused(&[&base[..], &["--queries", &queries, "--method", "ekfac-cg"]].concat());
+    assert!(text.contains("--factors") && text.contains("ekfac-cg"), "{text}");
+    let text = refused(&[&base[..], &["--self-influence", "--method", "cg"]].concat());
+    assert!(text.contains("--method") && text.contains("self-influence"), "{text}");
+    // All layers of the MLP have more weights than are put into a dense matrix.
+    let text = refused(&[&base[..], &["--queries", &queries, "--method", "dense"]].concat());
+    assert!(text.contains("tap fewer layers"), "{text}");
+}
