@@ -20,6 +20,7 @@ use commands::{Context, Outcome};
 use error::Result;
 
 fn main() -> ExitCode {
+    etymon_tensor::give_back_large_blocks();
     let cli = Cli::parse();
     let context = Context { global: cli.global, reporter: progress::Reporter::new(&cli.global) };
     match run(&cli, context) {

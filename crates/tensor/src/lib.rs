@@ -6,6 +6,7 @@
 //!
 //! [`Cpu`] is the CPU backend, over `f32` for work and over `f64` for gradient checks and references.
 
+mod allocator;
 mod backend;
 mod buffer;
 mod contraction;
@@ -14,6 +15,7 @@ mod error;
 mod pool;
 mod types;
 
+pub use allocator::give_back_large_blocks;
 pub use backend::{Backend, Folds};
 pub use buffer::{Buffer, Pooled};
 pub use contraction::Contraction;

@@ -60,15 +60,10 @@ impl<T: Scalar> Backend for Cpu<T> {
     type Tensor = Matrix<T>;
 
     /// Dropped matrices are kept up to what was once in use at a time; and glibc keeps what other vectors have freed.
-    #[allow(unsafe_code, reason = "a call into the system's allocator")]
     fn release_memory(&self) {
         pool::trim::<T>();
         pool::trim::<f64>();
-        // SAFETY: the function has no preconditions; it is safe to call from any thread.
-        #[cfg(all(target_os = "linux", target_env = "gnu"))]
-        unsafe {
-            libc::malloc_trim(0);
-        }
+        crate::allocator::trim();
     }
 
     fn shape(&self, x: &Matrix<T>) -> Shape {
