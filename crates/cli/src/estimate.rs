@@ -8,14 +8,13 @@ use crate::args::PassArgs;
 use crate::open::{Counted, Work};
 
 /// Program, threads and their stacks.
-const PROGRAM: u64 = 12 << 20;
+const PROGRAM: u64 = 16 << 20;
+/// Writers of the tables of a score, beside its rows.
+const TABLES: u64 = 12 << 20;
 /// Directions that an iteration holds at a time.
 const DIRECTIONS: u64 = 8;
 /// Bytes of a token in a window: the id, its stacked copies, its text.
 const TOKEN: u64 = 32;
-
-/// A part of what is counted is lost on top of it, between blocks of memory.
-const LOST: u64 = 16;
 
 /// One phase of a command.
 #[derive(Clone, Debug, PartialEq)]
@@ -78,7 +77,9 @@ impl Load<'_> {
     fn pass_bytes(&self, rows: usize, rotates: bool) -> u64 {
         let turned = |s: &LayerSpec| if rotates { 4 * (s.d_in + s.d_out) as u64 } else { 0 };
         let tap = self.model.layers().iter().map(|s| s.tap_row_bytes() + turned(s)).max().unwrap_or(0);
-        self.model.pass_bytes(rows) + tap * rows as u64
+        let live = self.model.pass_bytes(rows) + tap * rows as u64;
+        // Buffers that wait for the next batch.
+        live + live / 4
     }
 
     /// Bytes of `windows` windows of `examples` examples.
@@ -106,8 +107,7 @@ impl Load<'_> {
             Phase {
                 rows: 0,
                 model_flops: 0.0,
-                // The buffers of the pass stay with the program.
-                ..phase("eigendecomposition", base + pass + memory.eigen, memory.bases, eigen_flops(specs))
+                ..phase("eigendecomposition", base + memory.eigen, memory.bases, eigen_flops(specs))
             },
         ];
         if correction {
@@ -117,7 +117,7 @@ impl Load<'_> {
             let disk = memory.correction + memory.correction / 2;
             phases.push(phase("correction", held, disk, correction_flops(specs, c.rows, c.examples)));
         }
-        with_losses(phases)
+        phases
     }
 
     /// The phases of `etymon score` for one group of layers.
@@ -133,6 +133,7 @@ impl Load<'_> {
             false => 4 * Queries::<Work>::n_numbers(specs, task.queries as usize, task.rank, query_rows) as u64,
         };
         // Self-influence reads the factors during its pass, queries are done with them.
+        let base = base + TABLES;
         let (held, mapped) = if task.self_influence { (base + kept + mapped, 0) } else { (base + kept, mapped) };
         let mut phases = Vec::new();
         let mut buffers = 0;
@@ -165,13 +166,8 @@ impl Load<'_> {
                 false => score_flops(specs, (c.rows, c.examples), queries, task.rank, query_rows),
             },
         });
-        with_losses(phases)
+        phases
     }
-}
-
-fn with_losses(mut phases: Vec<Phase>) -> Vec<Phase> {
-    phases.iter_mut().for_each(|phase| phase.memory += phase.memory / LOST);
-    phases
 }
 
 /// What is scored.
