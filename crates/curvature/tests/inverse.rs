@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // Helpers of tests are tests.
 
 use etymon_curvature::inverse::{
-    CgOptions, Damped, DataInf, Dense, EkfacInverse, GaussNewton, Lanczos, LinearOperator, NeumannOptions,
-    conjugate_gradient, neumann,
+    CgOptions, Damped, DataInf, Dense, EkfacInverse, GaussNewton, LinearOperator, NeumannOptions, Solver, Way,
+    conjugate_gradient, largest_eigenvalue, neumann,
 };
 use etymon_curvature::{
     CorrectionTap, Corrections, CovarianceTap, Covariances, Damping, Factors, Preconditioner, Spectrum, eigendecompose,
