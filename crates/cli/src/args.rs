@@ -400,6 +400,13 @@ impl ScoreMethod {
     }
 }
 
+impl ScoreArgs {
+    /// Steps of a solver: those asked for, or the method's own.
+    pub fn steps(&self) -> usize {
+        self.solve.steps.unwrap_or(self.method.default_steps())
+    }
+}
+
 /// How queries are solved by products with the Gauss-Newton matrix.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Solving (ekfac-cg, astra, cg, lissa, arnoldi, datainf, dense)")]

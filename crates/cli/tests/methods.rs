@@ -85,4 +85,5 @@ fn what_a_solve_cannot_do_is_refused_before_work() {
     // All layers of the MLP have more weights than are put into a dense matrix.
     let text = refused(&[&base[..], &["--queries", &queries, "--method", "dense"]].concat());
     assert!(text.contains("tap fewer layers"), "{text}");
+    assert!(!Path::new(&out).exists(), "nothing is written");
 }

@@ -233,7 +233,7 @@ fn one_interface_has_every_way_and_chooses_its_own_steps() {
     let solve = |p, way| Solver::new(GaussNewton::new(&model, &parts), lambda.clone(), p, way).unwrap();
     let v = query(&model);
     let wanted = solve(None, Way::Dense).apply(&v).unwrap();
-    let series = Way::Neumann(NeumannOptions { steps: 4000, step_size: 0.0, repeats: 4, seed: 1 });
+    let series = Way::Neumann { steps: 4000, repeats: 4, seed: 1 };
     for (name, solver, tolerance) in [
         ("cg", solve(None, Way::Cg(CgOptions { max_steps: 100, tolerance: 1e-8 })), 1e-6),
         ("ekfac-cg", solve(Some(p()), Way::Cg(CgOptions { max_steps: 100, tolerance: 1e-8 })), 1e-6),

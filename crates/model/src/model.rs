@@ -168,8 +168,7 @@ impl<B: Backend> Model<B> {
         match (&self.arch, &batch.input) {
             (Arch::Decoder(decoder), Input::Tokens { .. }) => self.run_tokens(decoder, batch, objective, &mut to),
             (Arch::Mlp(mlp), Input::Features { .. }) => self.run_features(mlp, batch, objective, &mut to),
-            (Arch::Decoder(_), _) => Err(ModelError::BatchKind { expected: "tokens", got: "rows of features" }),
-            (Arch::Mlp(_), _) => Err(ModelError::BatchKind { expected: "rows of features", got: "tokens" }),
+            (arch, _) => Err(arch.wrong_kind()),
         }
     }
 
@@ -192,8 +191,7 @@ impl<B: Backend> Model<B> {
                 }
                 check_target(c.task, c.sizes[c.sizes.len() - 1], target)
             }
-            (ModelConfig::Decoder(_), _) => Err(ModelError::BatchKind { expected: "tokens", got: "rows of features" }),
-            (ModelConfig::Mlp(_), _) => Err(ModelError::BatchKind { expected: "rows of features", got: "tokens" }),
+            _ => Err(self.arch.wrong_kind()),
         }
     }
 
@@ -329,6 +327,14 @@ impl<B: Backend> Model<B> {
 }
 
 impl Arch {
+    /// The error of a batch of the other kind.
+    pub(crate) fn wrong_kind(&self) -> ModelError {
+        match self {
+            Self::Decoder(_) => ModelError::BatchKind { expected: "tokens", got: "rows of features" },
+            Self::Mlp(_) => ModelError::BatchKind { expected: "rows of features", got: "tokens" },
+        }
+    }
+
     fn linears_mut(&mut self) -> Box<dyn Iterator<Item = &mut Linear> + '_> {
         match self {
             Self::Decoder(decoder) => Box::new(decoder.linears_mut()),

@@ -43,8 +43,7 @@ impl<B: Backend> Model<B> {
                 let x = self.backend().upload(Shape::new(targets.len(), expected), values)?;
                 mlp.gauss_newton(&tangents, &x, &mut to)
             }
-            (Arch::Decoder(_), _) => Err(ModelError::BatchKind { expected: "tokens", got: "rows of features" }),
-            (Arch::Mlp(_), _) => Err(ModelError::BatchKind { expected: "rows of features", got: "tokens" }),
+            (arch, _) => Err(arch.wrong_kind()),
         }
     }
 

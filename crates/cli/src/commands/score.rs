@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use etymon_attribution::Rank;
+use etymon_curvature::inverse::Dense;
 use etymon_curvature::{CurvatureError, Factors};
 use etymon_data::{CandidateFilter, Corpus, Example, ExampleIndex, union_of};
 use etymon_model::{Measurement, Model, ModelConfig, ModelError, Task};
@@ -163,9 +164,8 @@ fn config(args: &ScoreArgs, model: &Model<Work>) -> Value {
 
 /// What determines how queries are solved.
 fn solve_config(args: &ScoreArgs) -> Value {
-    let steps = args.solve.steps.unwrap_or(args.method.default_steps());
     let (rows, tolerance, seed) = (args.solve.solve_rows, args.solve.tolerance, args.solve.solve_seed);
-    json!({ "rows": rows, "steps": steps, "tolerance": tolerance, "seed": seed })
+    json!({ "rows": rows, "steps": args.steps(), "tolerance": tolerance, "seed": seed })
 }
 
 /// Bytes of the tables: floats hardly compress.
@@ -212,7 +212,7 @@ fn scoring(args: &ScoreArgs, model: &Model<Work>, counted: &Counted, queries: &[
 /// Rows of the train set that products go over, for all queries.
 fn solved(args: &ScoreArgs, counted: &Counted, n_queries: usize) -> u64 {
     let examples = counted.examples.min(args.solve.solve_rows as u64);
-    let steps = args.solve.steps.unwrap_or(args.method.default_steps()) as u64;
+    let steps = args.steps() as u64;
     let products = match args.method {
         ScoreMethod::Arnoldi => steps,
         // Batches, of which a few make a product.
@@ -229,6 +229,9 @@ fn estimate(
     counted: &Counted,
     queries: &[Example],
 ) -> Result<(Choice, Vec<Phase>)> {
+    if args.method == ScoreMethod::Dense {
+        Dense::check(model.layers().iter().map(|s| s.d_out * s.d_in).sum())?;
+    }
     let task = scoring(args, model, counted, queries);
     let group = |layers, batch_rows| {
         Load { model: &model.with_layers(layers), counted, pass: &args.pass, batch_rows }.score(&task)

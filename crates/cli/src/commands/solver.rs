@@ -2,7 +2,7 @@
 
 use etymon_curvature::Preconditioner;
 use etymon_curvature::inverse::{
-    CgOptions, DataInf, EkfacInverse, GaussNewton, LinearOperator, NeumannOptions, Solver, Way, lambda_of_gradients,
+    CgOptions, DataInf, EkfacInverse, GaussNewton, LinearOperator, Solver, Way, lambda_of_gradients,
 };
 use etymon_data::Batch;
 use etymon_model::{Model, Objective};
@@ -37,14 +37,12 @@ pub fn solver<'a>(
 }
 
 fn way(args: &ScoreArgs, seed: u64) -> Way {
-    let steps = args.solve.steps.unwrap_or(args.method.default_steps());
+    let steps = args.steps();
     match args.method {
         ScoreMethod::EkfacCg | ScoreMethod::Cg => {
             Way::Cg(CgOptions { max_steps: steps, tolerance: args.solve.tolerance })
         }
-        ScoreMethod::Astra | ScoreMethod::Lissa => {
-            Way::Neumann(NeumannOptions { steps, step_size: 0.0, repeats: REPEATS, seed })
-        }
+        ScoreMethod::Astra | ScoreMethod::Lissa => Way::Neumann { steps, repeats: REPEATS, seed },
         ScoreMethod::Arnoldi => Way::Lanczos { steps, rank: steps, seed },
         _ => Way::Dense,
     }

@@ -26,9 +26,7 @@ impl Dense {
     pub fn new<B: Backend>(backend: &B, a: &impl LinearOperator<B>, like: &[B::Tensor]) -> Result<Self> {
         let shapes: Vec<Shape> = like.iter().map(|x| backend.shape(x)).collect();
         let p = shapes.iter().map(|s| s.len()).sum();
-        if p > MOST {
-            return Err(CurvatureError::TooManyWeights { weights: p, most: MOST });
-        }
+        Self::check(p)?;
         let mut matrix = Mat::zeros(p, p);
         let mut column = 0;
         for (layer, shape) in shapes.iter().enumerate() {
@@ -45,6 +43,17 @@ impl Dense {
         }
         let symmetric = Mat::from_fn(p, p, |i, j| 0.5 * (matrix[(i, j)] + matrix[(j, i)]));
         Ok(Self { matrix: symmetric, shapes })
+    }
+
+    /// Whether a matrix of this many weights is formed at all.
+    ///
+    /// # Errors
+    /// Too many.
+    pub fn check(weights: usize) -> Result<()> {
+        if weights > MOST {
+            return Err(CurvatureError::TooManyWeights { weights, most: MOST });
+        }
+        Ok(())
     }
 
     /// The matrix.

@@ -20,8 +20,15 @@ const CAUTION: f64 = 0.5;
 pub enum Way {
     /// Conjugate gradients: from 0, or from EK-FAC where that is given.
     Cg(CgOptions),
-    /// A stochastic Neumann series: LiSSA, or ASTRA where EK-FAC is given. A step size of 0 is chosen by power iterations.
-    Neumann(NeumannOptions),
+    /// A stochastic Neumann series, LiSSA, or ASTRA where EK-FAC is given, with a step size chosen by power iterations.
+    Neumann {
+        /// Steps of one batch each.
+        steps: usize,
+        /// Independent runs that are averaged.
+        repeats: usize,
+        /// Of the order of batches.
+        seed: u64,
+    },
     /// The leading eigenpairs of λ^(−½) G λ^(−½), which one shift then damps, whatever λ is in each layer.
     Lanczos {
         /// Products.
@@ -61,15 +68,12 @@ impl<'a, B: Backend> Solver<'a, B> {
         let mut products = 0.0;
         let made = match way {
             Way::Cg(options) => Made::Cg(options),
-            Way::Neumann(mut options) => {
-                if options.step_size == 0.0 {
-                    let damped = Damped { backend, inner: &g, lambda: &lambda };
-                    let p = ekfac.as_ref().map(|p| p as &dyn LinearOperator<B>);
-                    let largest = largest_eigenvalue(backend, &damped, p, &like, POWER_STEPS, options.seed)?;
-                    products += POWER_STEPS as f64;
-                    options.step_size = CAUTION / largest;
-                }
-                Made::Neumann(options)
+            Way::Neumann { steps, repeats, seed } => {
+                let damped = Damped { backend, inner: &g, lambda: &lambda };
+                let p = ekfac.as_ref().map(|p| p as &dyn LinearOperator<B>);
+                let largest = largest_eigenvalue(backend, &damped, p, &like, POWER_STEPS, seed)?;
+                products += POWER_STEPS as f64;
+                Made::Neumann(NeumannOptions { steps, step_size: CAUTION / largest, repeats, seed })
             }
             Way::Lanczos { steps, rank, seed } => {
                 let scaled = |v: &[B::Tensor]| Ok(by_root(backend, &lambda, &g.apply(&by_root(backend, &lambda, v))?));

@@ -20,6 +20,15 @@ fn statistics<T: Scalar, const CENTRED: bool>(x: &[T], eps: T) -> (T, T) {
     (mean, T::ONE / (squares / n + eps).sqrt())
 }
 
+/// (mean(g), mean(g x̂)) of a row, x̂ = (x − mean)/σ; the first counts as 0 unless `CENTRED`.
+#[inline(always)]
+fn means<T: Scalar, const CENTRED: bool>(g: &[T], x: &[T], mean: T, rstd: T) -> (T, T) {
+    let n = T::of_f64(x.len() as f64);
+    let along = |acc: T, g: T, x: T| ((x - mean) * rstd).mul_add(g, acc);
+    let slope = reduce(g, x, T::ZERO, along, |a, b| a + b) / n;
+    (if CENTRED { sum(g) / n } else { T::ZERO }, slope)
+}
+
 struct Forward<'a, T: Scalar, const CENTRED: bool> {
     x: &'a Matrix<T>,
     gain: &'a [T],
@@ -84,7 +93,6 @@ impl<T: Scalar, const CENTRED: bool> Kernel<T, T> for Backward<'_, T, CENTRED> {
     #[inline(always)]
     fn run(&self, block: usize, dx: &mut [T], partials: &mut [T]) {
         let cols = self.x.cols();
-        let n = T::of_f64(cols as f64);
         let first = block * BACKWARD_ROWS;
         for (i, dx) in dx.chunks_exact_mut(cols).enumerate() {
             let (x, dy) = (self.x.row(first + i), self.dy.row(first + i));
@@ -92,9 +100,7 @@ impl<T: Scalar, const CENTRED: bool> Kernel<T, T> for Backward<'_, T, CENTRED> {
             for ((dx, &dy), &gain) in dx.iter_mut().zip(dy).zip(self.gain) {
                 *dx = dy * gain;
             }
-            let along = |acc: T, g: T, x: T| ((x - mean) * rstd).mul_add(g, acc);
-            let slope = reduce(dx, x, T::ZERO, along, |a, b| a + b) / n;
-            let offset = if CENTRED { sum(dx) / n } else { T::ZERO };
+            let (offset, slope) = means::<T, CENTRED>(dx, x, mean, rstd);
             for (dx, &x) in dx.iter_mut().zip(x) {
                 let xhat = (x - mean) * rstd;
                 *dx = (*dx - offset - xhat * slope) * rstd;
@@ -147,14 +153,11 @@ impl<T: Scalar, const CENTRED: bool> Kernel<T> for Jvp<'_, T, CENTRED> {
     #[inline(always)]
     fn run(&self, block: usize, dy: &mut [T], _: &mut [()]) {
         let cols = self.x.cols();
-        let n = T::of_f64(cols as f64);
         let first = block * self.block_rows;
         for (i, dy) in dy.chunks_exact_mut(cols).enumerate() {
             let (x, dx) = (self.x.row(first + i), self.dx.row(first + i));
             let (mean, rstd) = statistics::<T, CENTRED>(x, self.eps);
-            let along = |acc: T, g: T, x: T| ((x - mean) * rstd).mul_add(g, acc);
-            let slope = reduce(dx, x, T::ZERO, along, |a, b| a + b) / n;
-            let offset = if CENTRED { sum(dx) / n } else { T::ZERO };
+            let (offset, slope) = means::<T, CENTRED>(dx, x, mean, rstd);
             for (((dy, &dx), &x), &gain) in dy.iter_mut().zip(dx).zip(x).zip(self.gain) {
                 *dy = (dx - offset - (x - mean) * rstd * slope) * rstd * gain;
             }
