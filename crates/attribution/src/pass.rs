@@ -12,10 +12,28 @@ const WINDOW: usize = 4;
 /// Windows that are read and stacked while one is worked on.
 const AHEAD: usize = 2;
 
+/// What a pass computes for an example.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Columns {
+    /// Scores on Q queries.
+    pub queries: usize,
+    /// Norms beside them.
+    pub norms: usize,
+    /// Parts of the scores.
+    pub parts: Parts,
+}
+
+impl Columns {
+    /// Q, and the norms.
+    pub fn all(self) -> usize {
+        self.queries + self.norms
+    }
+}
+
 /// The scores of a batch of n examples on Q queries.
 #[derive(Default)]
 pub(crate) struct BatchScores {
-    /// `[n, Q]`.
+    /// `[n, Q + norms]`.
     pub totals: Buffer<f64>,
     /// Per layer `[n, Q]`; empty if not wanted.
     pub layers: Vec<Buffer<f32>>,
@@ -23,17 +41,17 @@ pub(crate) struct BatchScores {
     pub tokens: Vec<Buffer<f64>>,
 }
 
-/// Runs all examples, and gives their scores (on `shape.0` queries, with the parts `shape.1`) to the sink in order.
+/// Runs all examples, and gives their scores to the sink in order.
 pub(crate) fn pass<B: Folds>(
     model: &Model<B>,
     examples: impl Iterator<Item = std::result::Result<Example, DataError>> + Send,
     limits: BatchLimits,
-    shape: (usize, Parts),
+    columns: Columns,
     sink: &mut dyn ScoreSink,
     mut run: impl FnMut(&Batch) -> Result<BatchScores>,
 ) -> Result<()> {
     // Parts are large: one score per layer or token. No more of them are held than a batch has.
-    let batches = if shape.1 == Parts::default() { WINDOW } else { 1 };
+    let batches = if columns.parts == Parts::default() { WINDOW } else { 1 };
     let windows = Windows::new(examples, WindowSize::Batches(batches), limits);
     std::thread::scope(|scope| {
         for window in Prefetch::spawn(scope, windows, AHEAD)? {
@@ -41,7 +59,7 @@ pub(crate) fn pass<B: Folds>(
             for example in &window.examples {
                 model.check(example).map_err(|source| AttributionError::Example { id: example.id.clone(), source })?;
             }
-            let mut scores = WindowScores::new(window.examples.len(), shape.0, shape.1);
+            let mut scores = WindowScores::new(window.examples.len(), columns);
             for part in &window.batches {
                 scores.put(&part.places, run(&part.batch)?);
             }
@@ -53,9 +71,8 @@ pub(crate) fn pass<B: Folds>(
 
 /// The scores of n consecutive examples, put in batch by batch.
 pub(crate) struct WindowScores {
-    n_queries: usize,
-    parts: Parts,
-    /// `[n, Q]`.
+    columns: Columns,
+    /// `[n, Q + norms]`.
     totals: Buffer<f64>,
     /// Per layer `[n, Q]`.
     layers: Vec<Buffer<f32>>,
@@ -64,18 +81,19 @@ pub(crate) struct WindowScores {
 }
 
 impl WindowScores {
-    pub fn new(n: usize, n_queries: usize, parts: Parts) -> Self {
-        let tokens = if parts.tokens { vec![Buffer::default(); n] } else { Vec::new() };
-        Self { n_queries, parts, totals: Buffer::zeros(n * n_queries), layers: Vec::new(), tokens }
+    pub fn new(n: usize, columns: Columns) -> Self {
+        let tokens = if columns.parts.tokens { vec![Buffer::default(); n] } else { Vec::new() };
+        Self { columns, totals: Buffer::zeros(n * columns.all()), layers: Vec::new(), tokens }
     }
 
     /// Takes the scores of the examples at `places`.
     pub fn put(&mut self, places: &[usize], scores: BatchScores) {
-        let n = self.totals.len();
-        self.layers.resize_with(scores.layers.len(), || Buffer::zeros(n));
-        scatter(self.n_queries, places, &scores.totals, &mut self.totals);
+        let (width, all) = (self.columns.queries, self.columns.all());
+        let n = self.totals.len() / all.max(1);
+        self.layers.resize_with(scores.layers.len(), || Buffer::zeros(n * width));
+        scatter(all, places, &scores.totals, &mut self.totals);
         for (from, into) in scores.layers.iter().zip(&mut self.layers) {
-            scatter(self.n_queries, places, from, into);
+            scatter(width, places, from, into);
         }
         for (&place, from) in places.iter().zip(&scores.tokens) {
             self.tokens[place] = narrow(from);
@@ -85,13 +103,13 @@ impl WindowScores {
     /// Gives the scores of `examples`, all of the n, to the sink; refuses scores that are not finite.
     pub fn emit(self, examples: &[Example], sink: &mut dyn ScoreSink) -> Result<()> {
         if let Some(i) = self.totals.iter().position(|x| !x.is_finite()) {
-            return Err(AttributionError::ScoreNotFinite { id: examples[i / self.n_queries].id.clone() });
+            return Err(AttributionError::ScoreNotFinite { id: examples[i / self.columns.all()].id.clone() });
         }
         sink.block(&ScoreBlock {
             examples,
             scores: &narrow(&self.totals),
-            layers: self.parts.layers.then_some(self.layers.as_slice()),
-            tokens: self.parts.tokens.then_some(self.tokens.as_slice()),
+            layers: self.columns.parts.layers.then_some(self.layers.as_slice()),
+            tokens: self.columns.parts.tokens.then_some(self.tokens.as_slice()),
         })
     }
 }

@@ -124,54 +124,65 @@ impl Load<'_> {
     pub fn score(&self, task: &Scoring) -> Vec<Phase> {
         let (specs, c, base) = (self.model.layers(), self.counted, self.base());
         let weights: u64 = specs.iter().map(|s| 4 * (s.d_in * s.d_out) as u64).sum();
-        let mapped = if task.factors { FitMemory::of(specs).bases + weights } else { 0 };
+        let factors = task.factors;
+        let mapped = if factors { FitMemory::of(specs).bases + weights } else { 0 };
         let loading = PROGRAM + self.model.loading_bytes();
         let queries = task.queries.max(1);
-        let query_rows = (!task.factors && task.solved.is_none()).then_some(task.query_rows.div_ceil(queries) as usize);
-        let kept = match task.self_influence {
-            true => self_influence_bytes(specs),
-            false => 4 * Queries::<Work>::n_numbers(specs, task.queries as usize, task.rank, query_rows) as u64,
-        };
-        // Self-influence reads the factors during its pass, queries are done with them.
+        let longest = Some(task.query_rows.div_ceil(queries) as usize);
+        let rows_of = |set: &Set| if set.factors || set.solved.is_some() { None } else { longest };
+        let numbers =
+            |set: &Set| Queries::<Work>::n_numbers(specs, task.queries as usize, task.rank, rows_of(set)) as u64;
+        let kept = 4 * task.sets.iter().map(numbers).sum::<u64>() + task.norms * self_influence_bytes(specs);
+        // Norms read the factors when they are made, queries are done with them.
         let base = base + TABLES;
-        let (held, mapped) = if task.self_influence { (base + kept + mapped, 0) } else { (base + kept, mapped) };
+        let norms = if task.norms > 0 { mapped } else { 0 };
+        let (held, mapped) = (base + kept + norms, mapped.saturating_sub(norms));
         let mut phases = Vec::new();
         let mut buffers = 0;
-        if !task.self_influence {
-            buffers = self.pass_bytes(self.rows(task.query_rows), task.factors) + query_row_bytes(specs);
+        if !task.sets.is_empty() {
+            buffers = self.pass_bytes(self.rows(task.query_rows), factors) + query_row_bytes(specs);
+            let solved: u64 = task.sets.iter().filter_map(|set| set.solved).sum();
             // A product is a forward pass, its tangent and a backward pass: about as much as that of 1.5 rows.
-            let rows = task.query_rows + task.solved.unwrap_or(0) * 3 / 2;
+            let rows = task.sets.len() as u64 * task.query_rows + solved * 3 / 2;
             // Gradients of all queries, and the directions of an iteration.
-            let directions = task.solved.map_or(0, |_| (queries + DIRECTIONS) * weights);
+            let directions = if solved > 0 { (queries + DIRECTIONS) * weights } else { 0 };
             phases.push(Phase {
                 name: "queries",
                 memory: (held + mapped + buffers + directions).max(loading),
                 disk: 0,
                 rows,
                 model_flops: self.flops(rows, queries),
-                fold_flops: query_flops(specs, task.query_rows, queries),
+                fold_flops: task.sets.len() as f64 * query_flops(specs, task.query_rows, queries),
             });
         }
         let rows = self.rows(c.rows);
-        let pass = self.pass_bytes(rows, task.self_influence) + task.batch_bytes(rows as u64);
+        let pass = self.pass_bytes(rows, task.norms > 0) + task.batch_bytes(rows as u64);
         let windows = self.windows(16, (rows as u64 * c.examples / c.rows.max(1)).max(1));
+        let products = |set: &Set| score_flops(specs, (c.rows, c.examples), queries, task.rank, rows_of(set));
+        let squares = task.norms as f64 * correction_flops(specs, c.rows, c.examples);
         phases.push(Phase {
             name: "scores",
             memory: (held + windows + pass.max(buffers)).max(loading),
             disk: task.disk,
             rows: c.rows,
             model_flops: self.flops(c.rows, c.examples),
-            fold_flops: match task.self_influence {
-                true => correction_flops(specs, c.rows, c.examples),
-                false => score_flops(specs, (c.rows, c.examples), queries, task.rank, query_rows),
-            },
+            fold_flops: task.sets.iter().map(products).sum::<f64>() + squares,
         });
         phases
     }
 }
 
-/// What is scored.
+/// Queries that one method prepares.
 #[derive(Clone, Copy, Debug)]
+pub struct Set {
+    /// With factors.
+    pub factors: bool,
+    /// Rows that products with the curvature go over for all queries, where they are solved by such.
+    pub solved: Option<u64>,
+}
+
+/// What is scored.
+#[derive(Clone, Debug)]
 pub struct Scoring {
     /// Queries.
     pub queries: u64,
@@ -179,12 +190,12 @@ pub struct Scoring {
     pub query_rows: u64,
     /// How they are kept.
     pub rank: Rank,
-    /// Every example on itself.
-    pub self_influence: bool,
     /// With factors.
     pub factors: bool,
-    /// Rows that products with the curvature go over for all queries, where they are solved by such.
-    pub solved: Option<u64>,
+    /// The methods' queries.
+    pub sets: Vec<Set>,
+    /// Norms of the examples' own gradients.
+    pub norms: u64,
     /// Layers of which scores are kept, of all groups.
     pub layers: u64,
     /// Scores per token of all rows.
@@ -196,7 +207,7 @@ pub struct Scoring {
 impl Scoring {
     /// Bytes of a batch's scores of `rows` rows.
     fn batch_bytes(&self, rows: u64) -> u64 {
-        self.queries * rows * (if self.tokens { 16 } else { 0 } + 8 * self.layers)
+        self.sets.len() as u64 * self.queries * rows * (if self.tokens { 16 } else { 0 } + 8 * self.layers)
     }
 }
 

@@ -3,13 +3,13 @@
 mod args;
 mod choice;
 mod commands;
-mod earlier;
 mod error;
 mod estimate;
 mod machine;
+mod method;
 mod open;
 mod progress;
-mod tables;
+mod sample;
 
 use std::process::ExitCode;
 
@@ -42,6 +42,7 @@ fn run(cli: &Cli, context: Context) -> Result<Outcome> {
         Command::Train(args) => commands::train::run(args, context),
         Command::Fit(args) => commands::fit::run(args, context),
         Command::Score(args) => commands::score::run(args, context),
+        Command::Methods => commands::methods::run(context),
         Command::Plan(args) => commands::plan::run(args, context),
         Command::Top(args) => commands::top::run(args, context),
         Command::Report(args) => commands::report::run(args, context),

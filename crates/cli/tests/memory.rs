@@ -238,7 +238,7 @@ fn a_score_that_was_killed_in_its_second_group_of_layers_goes_on_there() {
     let mut manifest: Value = serde_json::from_str(&text).unwrap();
     manifest["status"] = "running".into();
     let files = json!({"score_files": 1, "layer_files": 1, "token_files": 0});
-    manifest["progress"] = json!({"layers_done": 4, "layers_summed": 8});
+    manifest["progress"] = json!({"passes_for": ["ekfac"], "layers_done": 4, "layers_summed": 8});
     manifest["progress"].as_object_mut().unwrap().extend(files.as_object().unwrap().clone());
     std::fs::write(cut.join("manifest.json"), manifest.to_string()).unwrap();
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::optimizer::OptimizerState;
+use crate::schedule::LearningRate;
 use crate::{Result, TrainError};
 
 const STATE: &str = "state.json";
@@ -50,6 +51,18 @@ impl State {
     /// When the folder has none.
     pub fn read(checkpoint: &Path) -> Result<Self> {
         Ok(read_json(&checkpoint.join(STATE))?)
+    }
+
+    /// η of the step that follows; of the last one, at the end of the run.
+    ///
+    /// # Errors
+    /// A plan that is none of ours.
+    pub fn learning_rate(&self) -> Result<f64> {
+        let rate = self.plan.get("learning_rate").cloned().unwrap_or_default();
+        let rate: LearningRate = serde_json::from_value(rate).map_err(|e| {
+            TrainError::setting("learning_rate", format!("in the plan of step {} cannot be read: {e}", self.step))
+        })?;
+        Ok(rate.at(self.step.min(self.n_steps.saturating_sub(1)), self.n_steps))
     }
 
     /// Refuses a checkpoint of other settings than `now`.

@@ -16,7 +16,7 @@ pub enum Schedule {
 ///
 /// Warm-up, t < W: η_t = η·(t+1)/W. Then constant η, or with p = (t−W)/(T−W) the cosine
 /// η_t = η·(r + (1−r)·½(1 + cos πp)).
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LearningRate {
     /// η, the highest one.
     pub peak: f64,

@@ -12,7 +12,7 @@ use etymon_tensor::Precision;
 use crate::machine::Bytes;
 
 pub use fit::{FitArgs, FitMethod, LabelSource};
-pub use score::{MeasurementArg, PerToken, ScoreArgs, ScoreMethod};
+pub use score::{MeasurementArg, PerToken, ScoreArgs};
 
 /// Traces what a model does back to the data it was trained on.
 #[derive(Debug, Parser)]
@@ -72,6 +72,8 @@ pub enum Command {
     Fit(FitArgs),
     /// Score training examples on queries
     Score(ScoreArgs),
+    /// List the attribution methods: what each scores, what it needs, where it comes from
+    Methods,
     /// Tell memory, disk, operations and time of `fit` or `score`, without running it
     Plan(PlanArgs),
     /// Print the ranked training texts of a score table

@@ -6,6 +6,11 @@ use clap::{Args, ValueEnum};
 use etymon_curvature::Damping;
 
 use super::{DataArgs, ModelArgs, OutArgs, PassArgs, positive};
+use crate::method::ScoreMethod;
+
+const METHODS_HELP: &str = "\
+Attribution methods, one or several separated by commas: then --out gets a folder for each, of which `etymon compare` makes
+one page. `etymon methods` lists them with what each needs.";
 
 /// `etymon score`.
 #[derive(Clone, Debug, Args)]
@@ -15,6 +20,7 @@ Examples:
   etymon score --model M --factors F --data corpus/ --queries q.jsonl --out S --rank 32 --filter tfidf:10000
   etymon score --model M --method grad-dot --data train.csv --queries test.csv --out S
   etymon score --model M --factors F --method ekfac-cg --data train.jsonl --queries q.jsonl --out S --solve-rows 2000
+  etymon score --model M --factors F --method ekfac,grad-cos,bm25 --data train.jsonl --queries q.jsonl --out S
 Scores are I(q, m) = -grad f . (G + damping)^-1 . grad L: positive = proponent; I/N is the effect of one more copy.")]
 pub struct ScoreArgs {
     #[command(flatten)]
@@ -29,9 +35,10 @@ pub struct ScoreArgs {
     pub queries: Vec<PathBuf>,
     #[command(flatten)]
     pub out: OutArgs,
-    /// Attribution method
-    #[arg(long, value_enum, default_value_t = ScoreMethod::Ekfac)]
-    pub method: ScoreMethod,
+    /// Attribution methods, one or several separated by commas: then --out gets a folder for each
+    #[arg(long = "method", value_enum, value_delimiter = ',', default_value = "ekfac", hide_possible_values = true,
+        value_name = "NAME,…", long_help = METHODS_HELP)]
+    pub methods: Vec<ScoreMethod>,
     /// Score every training example on itself instead of on queries
     #[arg(long, conflicts_with_all = ["queries", "rank", "per_layer", "per_token", "filter"])]
     pub self_influence: bool,
@@ -62,83 +69,15 @@ pub struct ScoreArgs {
     #[command(flatten)]
     pub solve: SolveArgs,
     #[command(flatten)]
+    pub other: OtherArgs,
+    #[command(flatten)]
     pub pass: PassArgs,
-}
-
-/// Attribution methods.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ScoreMethod {
-    /// Influence with EK-FAC curvature (Grosse et al. 2023).
-    Ekfac,
-    /// Influence with K-FAC curvature.
-    Kfac,
-    /// Gradient dot product: influence with the identity as curvature.
-    GradDot,
-    /// Conjugate gradients with Gauss-Newton products, from EK-FAC on.
-    EkfacCg,
-    /// A stochastic Neumann series, from EK-FAC on (2507.14740).
-    Astra,
-    /// Conjugate gradients with Gauss-Newton products.
-    Cg,
-    /// A stochastic Neumann series (Koh & Liang 2017).
-    Lissa,
-    /// The leading eigenpairs of a Krylov subspace (Schioppa et al. 2021).
-    Arnoldi,
-    /// The mean of the examples' own inverses, layer by layer (2310.00902).
-    #[value(name = "datainf")]
-    DataInf,
-    /// The exact Gauss-Newton matrix of a small model.
-    Dense,
-}
-
-impl ScoreMethod {
-    /// The word of the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Ekfac => "ekfac",
-            Self::Kfac => "kfac",
-            Self::GradDot => "grad-dot",
-            Self::EkfacCg => "ekfac-cg",
-            Self::Astra => "astra",
-            Self::Cg => "cg",
-            Self::Lissa => "lissa",
-            Self::Arnoldi => "arnoldi",
-            Self::DataInf => "datainf",
-            Self::Dense => "dense",
-        }
-    }
-
-    /// Whether it needs the factors of a fit.
-    pub fn needs_factors(self) -> bool {
-        matches!(self, Self::Ekfac | Self::Kfac | Self::EkfacCg | Self::Astra)
-    }
-
-    /// Whether factors serve it at all: methods that need none take λ from those of EK-FAC.
-    pub fn takes_factors(self) -> bool {
-        self != Self::GradDot
-    }
-
-    /// Whether each query is solved by products over train examples.
-    pub fn solves(self) -> bool {
-        !matches!(self, Self::Ekfac | Self::Kfac | Self::GradDot)
-    }
-
-    /// Products (of arnoldi in all; else per query) or, of the series, batches that it takes unless told.
-    pub fn default_steps(self) -> usize {
-        match self {
-            Self::Ekfac | Self::Kfac | Self::GradDot | Self::Dense | Self::DataInf => 1,
-            Self::EkfacCg | Self::Cg => 50,
-            Self::Arnoldi => 100,
-            Self::Astra => 300,
-            Self::Lissa => 1000,
-        }
-    }
 }
 
 impl ScoreArgs {
     /// Steps of a solver: those asked for, or the method's own.
-    pub fn steps(&self) -> usize {
-        self.solve.steps.unwrap_or(self.method.default_steps())
+    pub fn steps(&self, method: ScoreMethod) -> usize {
+        self.solve.steps.unwrap_or(method.default_steps())
     }
 }
 
@@ -155,9 +94,31 @@ pub struct SolveArgs {
     /// Relative residual at which cg and ekfac-cg stop
     #[arg(long, value_name = "X", default_value_t = 1e-3)]
     pub tolerance: f64,
+    /// Train examples of each batch of astra and lissa
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = positive())]
+    pub solve_batch: usize,
     /// Seed of the start of arnoldi, of the batches of astra and lissa, and of drawn labels where λ needs them
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub solve_seed: u64,
+}
+
+/// What single methods need.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Checkpoints, projections, logs (tracin-cp, trak, tracin-ideal)")]
+pub struct OtherArgs {
+    /// tracin-cp, trak: model folders, or folders of `etymon train` for all checkpoints in them. tracin-cp weighs each by its
+    /// learning rate, where the training left it
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    pub checkpoints: Vec<PathBuf>,
+    /// tracin-ideal: folder of `etymon train`, whose log has the losses of the queries (its `watch`)
+    #[arg(long, value_name = "FOLDER")]
+    pub log: Option<PathBuf>,
+    /// trak: dimensions that gradients are projected to
+    #[arg(long, value_name = "K", default_value_t = 2048, value_parser = positive())]
+    pub trak_dim: usize,
+    /// trak: ridge added to the projected Gram matrix
+    #[arg(long, value_name = "X", default_value_t = 0.0)]
+    pub trak_lambda: f64,
 }
 
 /// The scalar that is explained.

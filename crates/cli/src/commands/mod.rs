@@ -2,12 +2,11 @@
 
 pub mod doctor;
 pub mod fit;
+pub mod methods;
 pub mod plan;
 pub mod quickstart;
 pub mod report;
 pub mod score;
-mod scoring;
-mod solver;
 pub mod top;
 pub mod train;
 

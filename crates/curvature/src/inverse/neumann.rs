@@ -11,19 +11,19 @@ use crate::Result;
 /// How far, and how fast.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NeumannOptions {
-    /// Steps of one batch each.
+    /// Steps of one part of the set each.
     pub steps: usize,
     /// α: below 2 over the largest eigenvalue of P (G + λI).
     pub step_size: f64,
     /// Independent runs that are averaged.
     pub repeats: usize,
-    /// Of the order of batches.
+    /// Of the order of parts.
     pub seed: u64,
 }
 
-/// x ← x + α P (v − (G_b + λI) x) over random batches b, averaged over repeats and over the last half of the steps. Without P
+/// x ← x + α P (v − (G_b + λI) x) over random parts b of the set, averaged over repeats and over the last half of the steps. Without P
 /// it is LiSSA (Agarwal et al. 2017, whose recursion is that of x / α) from α v; with P ≈ (G + λI)⁻¹ it is ASTRA
-/// (2507.14740) from P v. Averaging the tail is ours: it takes most of the noise of the batches away.
+/// (2507.14740) from P v. Averaging the tail is ours: it takes most of the noise of the parts away.
 ///
 /// # Errors
 /// What the products meet.
@@ -60,14 +60,14 @@ pub fn neumann<B: Backend>(
     Ok(Solution { x: mean, products: examples as f64 / g.n_examples().max(1) as f64, residuals: Vec::new() })
 }
 
-/// A batch, with the probability of its share of the examples.
+/// A part, with the probability of its share of the examples.
 fn pick<B: Backend>(g: &GaussNewton<'_, B>, rng: &mut ChaCha8Rng) -> usize {
     let mut left = rng.random::<f64>() * g.n_examples() as f64;
-    for batch in 0..g.n_batches() {
-        left -= g.part(batch).n_examples() as f64;
+    for part in 0..g.n_parts() {
+        left -= g.part(part).n_examples() as f64;
         if left < 0.0 {
-            return batch;
+            return part;
         }
     }
-    g.n_batches().saturating_sub(1)
+    g.n_parts().saturating_sub(1)
 }

@@ -1,5 +1,7 @@
 //! Symmetric matrices over the weights of all tapped layers, known by their products.
 
+use std::ops::Range;
+
 use etymon_data::Batch;
 use etymon_model::{LayerId, Model};
 use etymon_tensor::Backend;
@@ -22,26 +24,44 @@ impl<B: Backend, F: Fn(&[B::Tensor]) -> Result<Vec<B::Tensor>>> LinearOperator<B
 }
 
 /// G = (1/N) Σ_n J_nᵀ H_n J_n over the examples of some batches.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct GaussNewton<'a, B: Backend> {
     model: &'a Model<B>,
     batches: &'a [Batch],
+    /// Batches of each part.
+    parts: Vec<Range<usize>>,
 }
 
 impl<'a, B: Backend> GaussNewton<'a, B> {
-    /// The Gauss-Newton matrix of the mean train loss over all examples of the batches.
+    /// The Gauss-Newton matrix of the mean train loss over all examples of the batches, each of which is a part.
     pub fn new(model: &'a Model<B>, batches: &'a [Batch]) -> Self {
-        Self { model, batches }
+        Self { model, batches, parts: (0..batches.len()).map(|i| i..i + 1).collect() }
     }
 
-    /// The same over one of the batches: an unbiased estimate when batches are drawn with the frequency of their examples.
-    pub fn part(&self, batch: usize) -> Self {
-        Self { model: self.model, batches: &self.batches[batch..=batch] }
+    /// The same in parts of as many examples each, but the last: what a stochastic iteration sees in one step must not depend
+    /// on how many rows fit into a batch. No batch may have examples of two parts.
+    #[must_use]
+    pub fn in_parts_of(self, examples: usize) -> Self {
+        let (mut parts, mut start, mut filled) = (Vec::new(), 0, 0);
+        for (i, batch) in self.batches.iter().enumerate() {
+            filled += batch.n_examples();
+            if filled >= examples || i + 1 == self.batches.len() {
+                parts.push(start..i + 1);
+                (start, filled) = (i + 1, 0);
+            }
+        }
+        Self { parts, ..self }
     }
 
-    /// Batches.
-    pub fn n_batches(&self) -> usize {
-        self.batches.len()
+    /// The same over one of the parts: an unbiased estimate when parts are drawn with the frequency of their examples.
+    pub fn part(&self, part: usize) -> Self {
+        let batches = &self.batches[self.parts[part].clone()];
+        Self { model: self.model, batches, parts: vec![0..batches.len()] }
+    }
+
+    /// Parts.
+    pub fn n_parts(&self) -> usize {
+        self.parts.len()
     }
 
     /// Examples.

@@ -7,8 +7,9 @@ use etymon_curvature::inverse::{
 use etymon_data::Batch;
 use etymon_model::{Model, Objective};
 
-use crate::args::{ScoreArgs, ScoreMethod};
+use crate::args::ScoreArgs;
 use crate::error::Result;
+use crate::method::ScoreMethod;
 use crate::open::Work;
 
 /// Independent runs of a Neumann series that are averaged.
@@ -17,13 +18,13 @@ const REPEATS: usize = 2;
 /// (G + λI)⁻¹ with G over `batches`. λ is that of `preconditioner`, or of gradients with drawn labels where that is the identity;
 /// of DataInf, of gradients with the data's labels, as in its paper.
 pub fn solver<'a>(
-    args: &ScoreArgs,
+    (args, method): (&ScoreArgs, ScoreMethod),
     model: &'a Model<Work>,
     batches: &'a [Batch],
     preconditioner: Preconditioner<'_>,
 ) -> Result<Box<dyn LinearOperator<Work> + 'a>> {
     let seed = args.solve.solve_seed;
-    if args.method == ScoreMethod::DataInf {
+    if method == ScoreMethod::DataInf {
         return Ok(Box::new(DataInf::new(model, batches, Objective::TrainLoss, args.damping)?));
     }
     let ekfac = EkfacInverse::new(model.backend(), preconditioner, model.layers().len())?;
@@ -31,14 +32,20 @@ pub fn solver<'a>(
         Some(ekfac) => ekfac.lambda(),
         None => lambda_of_gradients(model, batches, Objective::SampledLoss { seed }, args.damping)?,
     };
-    let starts = matches!(args.method, ScoreMethod::EkfacCg | ScoreMethod::Astra);
-    let g = GaussNewton::new(model, batches);
-    Ok(Box::new(Solver::new(g, lambda, ekfac.filter(|_| starts), way(args, seed))?))
+    let starts = matches!(method, ScoreMethod::EkfacCg | ScoreMethod::Astra);
+    let g = GaussNewton::new(model, batches).in_parts_of(examples_per_step(args, method));
+    Ok(Box::new(Solver::new(g, lambda, ekfac.filter(|_| starts), way(args, method))?))
 }
 
-fn way(args: &ScoreArgs, seed: u64) -> Way {
-    let steps = args.steps();
-    match args.method {
+/// Train examples that a step of the method sees.
+pub fn examples_per_step(args: &ScoreArgs, method: ScoreMethod) -> usize {
+    let is_stochastic = matches!(method, ScoreMethod::Astra | ScoreMethod::Lissa);
+    if is_stochastic { args.solve.solve_batch } else { usize::MAX }
+}
+
+fn way(args: &ScoreArgs, method: ScoreMethod) -> Way {
+    let (steps, seed) = (args.steps(method), args.solve.solve_seed);
+    match method {
         ScoreMethod::EkfacCg | ScoreMethod::Cg => {
             Way::Cg(CgOptions { max_steps: steps, tolerance: args.solve.tolerance })
         }

@@ -7,7 +7,7 @@ use etymon_attribution::{AttributionError, Parts, ScoreBlock, ScoreSink};
 use etymon_store::{Block, LayerTable, RowKeys, ScoreTable, StoreError, TokenTable, WideTable};
 use etymon_tensor::Buffer;
 
-use crate::tables::{DoneRows, sums_folder};
+use super::tables::{DoneRows, sums_folder};
 
 /// Rows read at a time.
 const ROWS: usize = 1024;
@@ -39,7 +39,7 @@ impl Earlier {
     pub fn rows(&self, done: DoneRows) -> Result<EarlierRows<'_>, StoreError> {
         Ok(EarlierRows {
             n_layers: self.n_layers,
-            n_queries: self.scores.queries().len(),
+            n_queries: self.layers.as_ref().map_or(0, |x| x.queries().len()),
             scores: Floats::after(done.scores, &self.scores)?,
             layers: self.layers.as_ref().map(|x| Floats::after(done.scores * self.n_layers as u64, x)).transpose()?,
             tokens: self.tokens.as_ref().map(|x| Floats::after(done.tokens, x)).transpose()?,
@@ -50,24 +50,40 @@ impl Earlier {
 /// The rows of [`Earlier`], in the order of the train set.
 pub struct EarlierRows<'a> {
     n_layers: usize,
+    /// Columns of the table of layers.
     n_queries: usize,
     scores: Floats<'a>,
     layers: Option<Floats<'a>>,
     tokens: Option<Floats<'a>>,
 }
 
-/// Adds what is `earlier`, if anything, to the scores that come by.
+/// Multiplies the scores that come by with a weight, and adds what is `earlier`, if anything.
 pub struct Adding<'a> {
     pub earlier: Option<EarlierRows<'a>>,
+    pub weight: f32,
     pub sink: &'a mut dyn ScoreSink,
 }
 
-impl ScoreSink for Adding<'_> {
-    fn block(&mut self, block: &ScoreBlock<'_>) -> etymon_attribution::Result<()> {
+impl Adding<'_> {
+    /// Gives the weighted block on.
+    fn add(&mut self, block: &ScoreBlock<'_>) -> etymon_attribution::Result<()> {
         let Some(earlier) = &mut self.earlier else { return self.sink.block(block) };
         let (scores, layers, tokens) = earlier.add(block).map_err(AttributionError::sink)?;
         let (layers, tokens) = (layers.as_deref(), tokens.as_deref());
         self.sink.block(&ScoreBlock { examples: block.examples, scores: &scores, layers, tokens })
+    }
+}
+
+impl ScoreSink for Adding<'_> {
+    fn block(&mut self, block: &ScoreBlock<'_>) -> etymon_attribution::Result<()> {
+        if self.weight == 1.0 {
+            return self.add(block);
+        }
+        let weigh = |x: &[f32]| x.iter().map(|x| x * self.weight).collect::<Buffer<f32>>();
+        let all = |x: &[Buffer<f32>]| x.iter().map(|x| weigh(x)).collect::<Vec<_>>();
+        let (scores, layers, tokens) = (weigh(block.scores), block.layers.map(all), block.tokens.map(all));
+        let (layers, tokens) = (layers.as_deref(), tokens.as_deref());
+        self.add(&ScoreBlock { examples: block.examples, scores: &scores, layers, tokens })
     }
 }
 
@@ -79,8 +95,9 @@ impl EarlierRows<'_> {
         let scores = self.scores.plus(block.scores)?;
         let layers = match (&mut self.layers, block.layers) {
             (Some(earlier), Some(layers)) => {
-                let mut all = vec![Buffer::with_capacity(block.scores.len()); self.n_layers];
-                let rows = earlier.take(block.scores.len() * self.n_layers)?;
+                let n = block.examples.len() * self.n_queries;
+                let mut all = vec![Buffer::with_capacity(n); self.n_layers];
+                let rows = earlier.take(n * self.n_layers)?;
                 for (i, row) in rows.chunks_exact(self.n_queries).enumerate() {
                     all[i % self.n_layers].extend_from_slice(row);
                 }

@@ -1,0 +1,99 @@
+//! What the scores of some methods will need, and how they stay within memory.
+
+use etymon_curvature::inverse::Dense;
+use etymon_data::Example;
+use etymon_model::Model;
+
+use super::config::rank;
+use crate::args::{PerToken, ScoreArgs};
+use crate::choice::{Choice, PLENTY, choose};
+use crate::error::Result;
+use crate::estimate::{Load, Phase, Scoring, Set, combine, peak};
+use crate::method::{ScoreMethod, Way};
+use crate::open::{Counted, Work};
+
+/// Bytes of the tables of `methods`: floats hardly compress.
+pub fn disk_bytes(
+    args: &ScoreArgs,
+    methods: &[ScoreMethod],
+    model: &Model<Work>,
+    counted: &Counted,
+    n_queries: usize,
+) -> u64 {
+    let layers = if args.per_layer { model.layers().len() as u64 } else { 0 };
+    let tokens = if args.per_token == Some(PerToken::All) { counted.tokens } else { 0 };
+    4 * (methods.len() * n_queries.max(1)) as u64 * (counted.examples * (1 + layers) + tokens)
+}
+
+/// What is scored, for the estimate.
+fn scoring(
+    args: &ScoreArgs,
+    methods: &[ScoreMethod],
+    model: &Model<Work>,
+    counted: &Counted,
+    queries: &[Example],
+) -> Scoring {
+    let factors = args.factors.is_some();
+    let is_norm = |m: ScoreMethod| args.self_influence || m == ScoreMethod::SelfInfluence;
+    let mut bases: Vec<ScoreMethod> = methods.iter().copied().filter(|&m| !is_norm(m)).map(ScoreMethod::base).collect();
+    bases.sort_unstable();
+    bases.dedup();
+    let set = |&method: &ScoreMethod| Set {
+        factors: factors && method.takes_factors(),
+        solved: method.solves().then(|| solved(args, method, model, counted, queries.len())),
+    };
+    Scoring {
+        queries: queries.len() as u64,
+        query_rows: queries.iter().map(|q| q.n_rows() as u64).sum(),
+        rank: rank(args),
+        factors: factors && methods.iter().any(|m| m.takes_factors()),
+        sets: bases.iter().map(set).collect(),
+        norms: methods.iter().filter(|&&m| is_norm(m) || m.divided_by().is_some()).count() as u64,
+        layers: if args.per_layer { model.layers().len() as u64 } else { 0 },
+        tokens: args.per_token == Some(PerToken::All),
+        disk: disk_bytes(args, methods, model, counted, queries.len()),
+    }
+}
+
+/// Rows of the train set that products go over, for all queries.
+fn solved(args: &ScoreArgs, method: ScoreMethod, model: &Model<Work>, counted: &Counted, n_queries: usize) -> u64 {
+    let examples = counted.examples.min(args.solve.solve_rows as u64);
+    let (steps, n_queries) = (args.steps(method) as u64, n_queries as u64);
+    let seen = match method {
+        ScoreMethod::Arnoldi => steps * examples,
+        ScoreMethod::Astra | ScoreMethod::Lissa => n_queries * steps * (args.solve.solve_batch as u64).min(examples),
+        // A product for each column of the matrix.
+        ScoreMethod::Dense => model.layers().iter().map(|s| s.d_out * s.d_in).sum::<usize>() as u64 * examples,
+        _ => n_queries * steps * examples,
+    };
+    seen * counted.rows.div_ceil(counted.examples.max(1))
+}
+
+/// Rows per batch and layers per pass, and what the scores of methods that share their passes need with them; refuses what
+/// memory does not suffice for.
+pub fn estimate(
+    args: &ScoreArgs,
+    methods: &[ScoreMethod],
+    model: &Model<Work>,
+    counted: &Counted,
+    queries: &[Example],
+) -> Result<(Choice, Vec<Phase>)> {
+    if methods.contains(&ScoreMethod::Dense) {
+        Dense::check(model.layers().iter().map(|s| s.d_out * s.d_in).sum())?;
+    }
+    let task = scoring(args, methods, model, counted, queries);
+    let group = |layers, batch_rows| {
+        Load { model: &model.with_layers(layers), counted, pass: &args.pass, batch_rows }.score(&task)
+    };
+    let longest = queries.iter().map(|q| q.n_rows() as u64).fold(counted.longest, u64::max);
+    // Each batch multiplies queries of low rank out anew, which costs as much as that many rows.
+    let most = args.rank.map_or(PLENTY, |rank| (rank * queries.len()).next_power_of_two().max(PLENTY));
+    // Inverses by products mix all layers, and projections and hidden states are of all: there is one group, or none fits.
+    let all = 0..model.layers().len();
+    let whole = methods.iter().any(|m| m.solves() || !matches!(m.way(), Way::Gradients | Way::Checkpoints));
+    let layers_of = |layers| if whole { all.clone() } else { layers };
+    let peak_of = |rows, layers| peak(&group(layers_of(layers), rows));
+    let choice = choose(&args.pass, model.layers(), longest, most, peak_of)?;
+    let phases = combine(choice.groups.iter().map(|layers| group(layers, choice.batch_rows)));
+    Ok((choice, phases))
+}
