@@ -11,6 +11,7 @@ mod kept;
 mod low_rank;
 mod memory;
 mod pass;
+mod plain;
 mod queries;
 mod score;
 mod self_influence;
@@ -23,6 +24,10 @@ pub use form::Rank;
 pub use kept::LayerQueries;
 pub use low_rank::{LowRank, truncated_svd};
 pub use memory::{query_flops, query_row_bytes, score_flops, self_influence_bytes};
+pub use plain::{
+    BUCKETS, FeatureQueries, FeatureSimilarity, NgramImportance, gumbel_top_k, score_features, score_lexical,
+    score_random,
+};
 pub use queries::{Queries, QueryValue};
 pub use score::{Parts, score, score_batch};
 pub use self_influence::self_influence;
