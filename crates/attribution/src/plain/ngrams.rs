@@ -36,7 +36,7 @@ impl NgramImportance {
     /// Counts the n-grams of each target, such as one query, and of the train set.
     ///
     /// # Errors
-    /// No target, or one without an n-gram; the errors of reading; rows of features, and rows that have no text where it
+    /// No target, or only empty ones; the errors of reading; rows of features, and rows that have no text where it
     /// is needed, are refused.
     pub fn fit(
         targets: &[&[Example]],
@@ -102,8 +102,9 @@ pub fn gumbel_top_k(log_weights: &[f64], k: usize, seed: u64) -> Vec<usize> {
     let noisy = |(i, weight): (usize, &f64)| {
         let mut rng = start.clone();
         rng.set_stream(i as u64);
-        // From (0, 1]: 1 − u is never 0, nor is its logarithm infinite.
-        let noise = -(-(1.0 - rng.random::<f64>()).ln()).ln();
+        // In the middle of its step of 2⁻⁵³, u is neither 0 nor 1, and the noise finite.
+        let u = rng.random::<f64>().min(1.0 - 2f64.powi(-52)) + 2f64.powi(-54);
+        let noise = -(-u.ln()).ln();
         (weight + noise, i)
     };
     let mut order: Vec<(f64, usize)> = log_weights.iter().enumerate().map(noisy).collect();

@@ -9,10 +9,8 @@ use crate::{AttributionError, Result};
 /// Buckets that n-grams are hashed into.
 pub const BUCKETS: usize = 10_000;
 
-/// Runs of letters, digits and underscores, and runs of what is neither these nor white space: nltk's
-/// `WordPunctTokenizer`, with the classes of Python's `re` (where marks are no letters, and four control characters are
-/// white space).
-const WORDS: &str = r"[\p{L}\p{N}_]+|[^\p{L}\p{N}_\s\x1c-\x1f]+";
+/// Runs of word characters, and runs of what is neither these nor white space: nltk's `WordPunctTokenizer`.
+const WORDS: &str = r"\w+|[^\w\s]+";
 
 /// How examples become words.
 #[derive(Clone, Debug)]

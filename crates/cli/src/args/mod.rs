@@ -1,5 +1,6 @@
 //! The command line.
 
+mod compare;
 mod fit;
 mod score;
 
@@ -11,6 +12,7 @@ use etymon_tensor::Precision;
 
 use crate::machine::Bytes;
 
+pub use compare::CompareArgs;
 pub use fit::{FitArgs, FitMethod, LabelSource};
 pub use score::{MeasurementArg, PerToken, ScoreArgs, ScoreMethod};
 
@@ -78,6 +80,8 @@ pub enum Command {
     Top(TopArgs),
     /// Write the report of a score table: one HTML file
     Report(ReportArgs),
+    /// Show score tables side by side: correlation, overlap, and the top texts of each
+    Compare(CompareArgs),
     /// Check a model, its data and factors: gradients, batch and padding invariance, conditioning
     Doctor(DoctorArgs),
 }
