@@ -75,6 +75,7 @@ function renderQuery(index) {
     h("div", { class: "overline" }, h("h2", null, query.id), h("span", null, `${index + 1} of ${run.queries.length}`)),
     ...[
       passage(query),
+      h("p", { class: "caption" }, `Under each text its ranks in the other tables, bold within their top ${whole(run.top)}. Scores of different methods have different units.`),
       h("div", { class: "beside", "--tables": run.tables.length }, run.tables.map((table, i) => tableColumn(table, query.lists[i], i))),
       run.queries.length > 1 && agreement("On this query", query.agreement),
     ].filter(Boolean),

@@ -35,7 +35,8 @@ Examples:
   etymon plan fit --model M --data train.jsonl --out F       memory, disk and time of a command before it runs
   etymon score --model M --factors F --data train.jsonl --queries q.jsonl --out S --per-token
   etymon top S -k 10                                         ranked training texts
-  etymon report S -o report.html                             the page to read them in";
+  etymon report S -o report.html                             the page to read them in
+  etymon compare S1 S2                                       score tables side by side";
 
 /// 1 or more.
 fn positive() -> RangedU64ValueParser<usize> {
