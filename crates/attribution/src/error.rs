@@ -60,6 +60,20 @@ pub enum AttributionError {
         /// Layer.
         layer: String,
     },
+    /// What compares words has none.
+    #[error("example `{id}` {what}: n-grams are of texts")]
+    NoText {
+        /// Example.
+        id: String,
+        /// Why there is no text.
+        what: &'static str,
+    },
+    /// The pattern of words is not understood.
+    #[error("the pattern of words: {source}")]
+    Pattern {
+        /// Why.
+        source: regex::Error,
+    },
     /// The sink of the scores failed.
     #[error(transparent)]
     Sink(Box<dyn std::error::Error + Send + Sync>),

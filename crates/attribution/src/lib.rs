@@ -12,6 +12,7 @@ mod low_rank;
 mod memory;
 mod norm;
 mod pass;
+mod plain;
 mod queries;
 mod score;
 mod sink;
@@ -24,6 +25,10 @@ pub use kept::LayerQueries;
 pub use low_rank::{LowRank, truncated_svd};
 pub use memory::{query_flops, query_row_bytes, score_flops, self_influence_bytes};
 pub use norm::{SquaredNorm, self_influence};
+pub use plain::{
+    BUCKETS, FeatureQueries, FeatureSimilarity, NgramImportance, gumbel_top_k, score_features, score_lexical,
+    score_random,
+};
 pub use queries::{Queries, QueryValue};
 pub use score::{Parts, Wanted, score, score_all, score_batch};
 pub use sink::{ScoreBlock, ScoreSink, Tee};

@@ -1,5 +1,7 @@
 //! Errors as a person sees them: what failed, and which knob to turn.
 
+use std::path::PathBuf;
+
 use etymon_attribution::AttributionError;
 use etymon_curvature::CurvatureError;
 use etymon_data::DataError;
@@ -47,6 +49,13 @@ pub enum CliError {
     LayerTooWide { layer: String, width: usize },
     #[error("no query `{id}` in {folder}; it has {known}")]
     UnknownQuery { id: String, folder: String, known: String },
+    #[error("there is no score table in {}, nor in the folders in it", folder.display())]
+    NoScores { folder: PathBuf },
+    #[error(
+        "the score tables are not over the same rows: of {what} {number}, in {} {found}, in {} {other_found}",
+        folder.display(), other.display()
+    )]
+    OtherRows { what: &'static str, number: usize, folder: PathBuf, found: String, other: PathBuf, other_found: String },
     #[error("thread pool: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
 }
@@ -64,6 +73,7 @@ impl CliError {
                 "tap fewer layers with --layers, keep queries in low rank with --rank 32, or raise --memory-limit"
             }
             Self::LayerTooWide { .. } => "choose fewer or narrower layers with --layers",
+            Self::OtherRows { .. } => "score again with the same --data, --max-rows, --filter and --queries",
             Self::QueryId { .. } => "give the query another id",
             other => {
                 return other.data().map_or_else(|| other.model().and_then(model_help), data_help).map(str::to_owned);

@@ -319,8 +319,8 @@ pub enum DataError {
         /// Features of this example.
         got: usize,
     },
-    /// A candidate filter works on tokens.
-    #[error("example `{id}` has no tokens: the candidate filter works on sequences only")]
+    /// What compares tokens (TF-IDF, BM25) has none.
+    #[error("example `{id}` is a row of features: TF-IDF and BM25 compare the tokens of texts")]
     NotTokens {
         /// Example.
         id: String,

@@ -1,12 +1,9 @@
 //! Candidate filters: which train examples are worth scoring for a query.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BinaryHeap;
 
-use crate::{Content, Corpus, DataError, Example, ExampleIndex, Result};
-
-/// Saturation of the term frequency (Grosse et al. 2023, eq. 28).
-const K1: f64 = 1.5;
+use crate::{Corpus, Example, ExampleIndex, Lexical, LexicalFormula, Result};
 
 /// A train example that a filter kept for a query.
 #[derive(Copy, Clone, PartialEq, Debug)]
@@ -19,10 +16,7 @@ pub struct Candidate {
 
 /// A filter by the tokens that query and train example share.
 ///
-/// TF-IDF as in Grosse et al. 2023 (2308.03296), eq. 28-29: score(query, D) = Σ_{t in query} (k1+1)·e/(k1+e)·IDF(t) with
-/// e = 1 if t is in D and 0 otherwise, k1 = 1.5, IDF(t) = log((C − count(t) + 0.5)/(count(t) + 0.5) + 1), count(t) = number
-/// of the C train examples with t. The sum is over the tokens of the query, repeated ones repeatedly; all its tokens
-/// count, prompt and completion.
+/// By [`LexicalFormula::TfIdf`], as in Grosse et al. 2023.
 #[derive(Copy, Clone, PartialEq, Eq, Debug)]
 pub struct CandidateFilter {
     keep: usize,
@@ -61,30 +55,12 @@ impl CandidateFilter {
     /// # Errors
     /// The errors of reading the corpus; rows of features are refused.
     pub fn rank(&self, corpus: &Corpus, queries: &[Example]) -> Result<Vec<Vec<Candidate>>> {
-        let mut terms = Terms::of(queries)?;
-        let mut distinct = Vec::new();
-        let mut n_documents = 0u64;
-        for example in corpus.examples().take(self.most) {
-            distinct_tokens(&example?, &mut distinct)?;
-            n_documents += 1;
-            for token in &distinct {
-                if let Some(term) = terms.by_token.get_mut(token) {
-                    term.count += 1;
-                }
-            }
-        }
+        let lexical = Lexical::count(LexicalFormula::TfIdf, queries, corpus.examples().take(self.most))?;
         let mut best = vec![BinaryHeap::with_capacity(self.keep.min(1 << 16) + 1); queries.len()];
         let mut scores = vec![0.0; queries.len()];
         for example in corpus.examples().take(self.most) {
             let example = example?;
-            distinct_tokens(&example, &mut distinct)?;
-            scores.fill(0.0);
-            for term in distinct.iter().filter_map(|token| terms.by_token.get(token)) {
-                let weight = term.weight(n_documents);
-                for &(query, times) in &term.queries {
-                    scores[query] += times * weight;
-                }
-            }
+            lexical.score(&example, &mut scores)?;
             for (heap, &score) in best.iter_mut().zip(&scores) {
                 self.offer(heap, Ranked { score, index: example.index });
             }
@@ -134,57 +110,4 @@ impl PartialOrd for Ranked {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
-}
-
-/// The tokens of all queries.
-struct Terms {
-    by_token: BTreeMap<u32, Term>,
-}
-
-#[derive(Default)]
-struct Term {
-    /// Train examples with the token.
-    count: u64,
-    /// Queries with the token, and how often each has it.
-    queries: Vec<(usize, f64)>,
-}
-
-impl Term {
-    fn weight(&self, n_documents: u64) -> f64 {
-        let (n, count, exists) = (n_documents as f64, self.count as f64, 1.0);
-        let idf = ((n - count + 0.5) / (count + 0.5) + 1.0).ln();
-        (K1 + 1.0) * exists / (K1 + exists) * idf
-    }
-}
-
-impl Terms {
-    fn of(queries: &[Example]) -> Result<Self> {
-        let mut by_token: BTreeMap<u32, Term> = BTreeMap::new();
-        for (query, example) in queries.iter().enumerate() {
-            for &token in tokens(example)? {
-                let queries = &mut by_token.entry(token).or_default().queries;
-                match queries.last_mut() {
-                    Some((last, times)) if *last == query => *times += 1.0,
-                    _ => queries.push((query, 1.0)),
-                }
-            }
-        }
-        Ok(Self { by_token })
-    }
-}
-
-fn tokens(example: &Example) -> Result<&[u32]> {
-    match &example.content {
-        Content::Tokens { ids, .. } => Ok(ids),
-        Content::Features { .. } => Err(DataError::NotTokens { id: example.id.clone() }),
-    }
-}
-
-/// The tokens of an example, each once, ascending: sums over them do not depend on their order in the text.
-fn distinct_tokens(example: &Example, distinct: &mut Vec<u32>) -> Result<()> {
-    distinct.clear();
-    distinct.extend_from_slice(tokens(example)?);
-    distinct.sort_unstable();
-    distinct.dedup();
-    Ok(())
 }

@@ -8,6 +8,7 @@ mod blueprint;
 mod config;
 mod decoder;
 mod error;
+mod features;
 mod folder;
 pub mod gguf;
 mod groups;

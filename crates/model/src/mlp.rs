@@ -51,9 +51,13 @@ impl Mlp {
 
     /// Output of the last layer `[n, d_out]`.
     pub fn output<B: Backend>(&self, backend: &B, params: &Params<B>, x: &B::Tensor) -> Result<B::Tensor> {
-        let inputs = self.forward(backend, params, x)?.inputs;
-        let (Some(last), Some(input)) = (self.layers.last(), inputs.last()) else { return Ok(x.clone()) };
-        linear(backend, params, last, input)
+        let input = self.last_input(backend, params, x)?;
+        self.layers.last().map_or_else(|| Ok(x.clone()), |last| linear(backend, params, last, &input))
+    }
+
+    /// What the last layer reads `[n, d]`.
+    pub fn last_input<B: Backend>(&self, backend: &B, params: &Params<B>, x: &B::Tensor) -> Result<B::Tensor> {
+        Ok(self.forward(backend, params, x)?.inputs.pop().unwrap_or_else(|| x.clone()))
     }
 
     fn forward<B: Backend>(&self, backend: &B, params: &Params<B>, x: &B::Tensor) -> Result<Trace<B>> {

@@ -12,10 +12,11 @@ const haystacks = run.queries.map((q) =>
 
 const items = run.queries.map((q, i) => {
   const text = (q.prompt.length > 160 ? "…" + q.prompt.slice(-120) : q.prompt).trim();
+  const { title, text: figure } = listFigure(q);
   const values = Object.values(q.metadata).map(plainValue).join(" · ");
   return h(
     "li", { id: `item-${i}`, role: "option", "aria-selected": "false", onclick: () => { select(i); closeList(); } },
-    h("span", { class: "top" }, h("b", null, q.id), h("span", { title: "measurement" }, number(q.measurement, 3))),
+    h("span", { class: "top" }, h("b", null, q.id), h("span", { title }, figure)),
     text || q.completion
       ? h("span", { class: "line", dir: "auto" }, text + (text ? " " : ""), h("em", null, q.completion.trim()))
       : h("span", { class: "line" }, values),
@@ -79,10 +80,7 @@ const keys = {
   j: () => move(1),
   k: () => move(-1),
   "/": () => { openList(); search.focus(); search.select(); },
-  p: () => setSide("proponents"),
-  o: () => setSide("opponents"),
-  b: () => setSide("both"),
-  m: () => setMono(!mono),
+  ...viewKeys,
   Escape: () => { hideTip(); closeList(); },
 };
 
@@ -130,7 +128,7 @@ byId("title").textContent = run.title;
 byId("subtitle").textContent = run.subtitle;
 byId("facts").append(...run.facts.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))));
 list.append(...items);
-setSide(side);
+startView();
 filterList();
 if (run.queries.length) fromAddress();
 else byId("query").append(h("p", { class: "empty" }, "This report has no queries."));

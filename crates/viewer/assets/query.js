@@ -4,25 +4,6 @@ const SIDES = { both: "Both", proponents: "Proponents", opponents: "Opponents" }
 let side = matchMedia("(min-width: 1200px)").matches ? "both" : "proponents";
 let mono = false;
 
-function passage(query) {
-  const { prompt, completion } = query;
-  if (!prompt && !completion) return null;
-  const long = prompt.length > 900;
-  const shown = long ? "…" + prompt.slice(-700) : prompt;
-  const given = h("span", { class: "prompt" }, shown);
-  const kind = looksLikeCode(prompt + completion) ? " code" : prompt.length + completion.length > 260 ? " long" : "";
-  return h("div", { class: "passage" + kind, dir: "auto" },
-    long && h("button", {
-      type: "button", class: "more",
-      onclick: (event) => { given.textContent = prompt; event.target.remove(); },
-    }, `Show the whole prompt, ${whole(prompt.length)} characters`),
-    h("p", null,
-      h("span", { class: "hidden" }, "Prompt: "), given,
-      completion && h("span", { class: "hidden" }, " Completion: "),
-      completion && /^\s*/.exec(completion)[0],
-      completion && h("mark", null, completion.trimStart())));
-}
-
 function figures(query) {
   const { summary } = query;
   const isText = Boolean(query.prompt || query.completion);
@@ -125,3 +106,13 @@ function renderQuery(index) {
 }
 
 addEventListener("beforeprint", () => finish([...unfinished.keys()]));
+
+/// What the list, the keys and the start of the page need to know of this view.
+const listFigure = (query) => ({ title: "measurement", text: number(query.measurement, 3) });
+const viewKeys = {
+  p: () => setSide("proponents"),
+  o: () => setSide("opponents"),
+  b: () => setSide("both"),
+  m: () => setMono(!mono),
+};
+const startView = () => setSide(side);

@@ -1,7 +1,8 @@
 //! What a person sees: report structs in, a page or a terminal listing out.
 //!
 //! [`to_html`] turns a [`Report`] into one self-contained HTML file (styles, code and data inside, no network, no
-//! external font). [`to_terminal`] prints the same top lists of one query. Both are pure functions: this crate reads and
+//! external font). [`to_terminal`] prints the same top lists of one query. A [`Comparison`] of several score tables has
+//! both as well ([`compare_to_html`], [`compare_to_terminal`]). All are pure functions: this crate reads and
 //! writes no file, and knows nothing of models or score tables.
 //!
 //! ```
@@ -32,12 +33,19 @@
 //! # Ok::<(), etymon_viewer::ViewerError>(())
 //! ```
 
+mod compare;
+mod correlation;
 mod error;
 mod page;
 mod report;
 mod statistics;
 mod terminal;
 
+pub use compare::{
+    Agreement, ComparedRow, Comparison, QueryComparison, RankedRow, TableName, compare_columns, compare_to_html,
+    compare_to_terminal,
+};
+pub use correlation::{pearson, spearman};
 pub use error::ViewerError;
 pub use page::to_html;
 pub use report::{LayerShare, QueryReport, Report, Row, Token};

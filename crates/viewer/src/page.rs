@@ -4,17 +4,32 @@ use serde_json::{Map, Value};
 use crate::{QueryReport, Report, ViewerError};
 
 const BODY: &str = include_str!("../assets/body.html");
-const STYLES: [&str; 2] = [include_str!("../assets/frame.css"), include_str!("../assets/reading.css")];
-const SCRIPTS: [&str; 5] = [
-    include_str!("../assets/base.js"),
+const STYLES: [&str; 3] =
+    [include_str!("../assets/frame.css"), include_str!("../assets/reading.css"), include_str!("../assets/compare.css")];
+const BASE: &str = include_str!("../assets/base.js");
+const PASSAGE: &str = include_str!("../assets/passage.js");
+const MAIN: &str = include_str!("../assets/main.js");
+const REPORT: [&str; 6] = [
+    BASE,
+    PASSAGE,
     include_str!("../assets/charts.js"),
     include_str!("../assets/rows.js"),
     include_str!("../assets/query.js"),
-    include_str!("../assets/main.js"),
+    MAIN,
 ];
+const COMPARISON: [&str; 4] = [BASE, PASSAGE, include_str!("../assets/compare.js"), MAIN];
 /// No request of any kind leaves the page, whatever the data says.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; \
                       base-uri 'none'; form-action 'none'";
+
+/// What a page shows; the frame is the same.
+#[derive(Clone, Copy)]
+pub(crate) enum Scripts {
+    /// One score table.
+    Report,
+    /// Several, side by side.
+    Comparison,
+}
 
 /// What the page reads at once: the run, and of each query what the list shows.
 #[derive(Serialize)]
@@ -64,26 +79,37 @@ pub fn to_html(report: &Report) -> Result<String, ViewerError> {
         n_train: report.n_train,
         queries: report.queries.iter().map(Entry::from).collect(),
     };
-    let mut page = String::from("<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n");
+    let mut data = String::new();
+    push_json(&mut data, "report", &head)?;
+    for (index, query) in report.queries.iter().enumerate() {
+        push_json(&mut data, &format!("query-{index}"), query)?;
+    }
+    Ok(html(Scripts::Report, &report.title, &data))
+}
+
+/// A page around `data`, its elements of JSON.
+pub(crate) fn html(scripts: Scripts, title: &str, data: &str) -> String {
+    let (kind, scripts) = match scripts {
+        Scripts::Report => ("report", &REPORT[..]),
+        Scripts::Comparison => ("comparison", &COMPARISON[..]),
+    };
+    let mut page = format!("<!doctype html>\n<html lang=\"en\" class=\"{kind}\">\n<head>\n<meta charset=\"utf-8\">\n");
     page.push_str(&format!("<meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n"));
     page.push_str("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n");
     page.push_str("<meta name=\"color-scheme\" content=\"light dark\">\n<link rel=\"icon\" href=\"data:,\">\n<title>");
-    page.push_str(&escape_text(&report.title));
+    page.push_str(&escape_text(title));
     page.push_str("</title>\n<style>\n");
     STYLES.iter().for_each(|style| page.push_str(style));
     page.push_str("</style>\n</head>\n");
     page.push_str(BODY);
-    push_json(&mut page, "report", &head)?;
-    for (index, query) in report.queries.iter().enumerate() {
-        push_json(&mut page, &format!("query-{index}"), query)?;
-    }
+    page.push_str(data);
     page.push_str("<script>\n\"use strict\";\n(() => {\n");
-    SCRIPTS.iter().for_each(|script| page.push_str(script));
+    scripts.iter().for_each(|script| page.push_str(script));
     page.push_str("})();\n</script>\n</body>\n</html>\n");
-    Ok(page)
+    page
 }
 
-fn push_json(page: &mut String, id: &str, data: &impl Serialize) -> Result<(), ViewerError> {
+pub(crate) fn push_json(page: &mut String, id: &str, data: &impl Serialize) -> Result<(), ViewerError> {
     let json = serde_json::to_string(data)?;
     page.push_str(&format!("<script type=\"application/json\" id=\"{id}\">"));
     // In JSON these characters occur inside strings only, where the escape means the same. Without `<` no data can
@@ -112,13 +138,13 @@ mod tests {
 
     #[test]
     fn the_assets_cannot_end_the_elements_that_hold_them() {
-        assert!(SCRIPTS.iter().all(|s| !s.contains("</script") && !s.contains("<!--")));
+        assert!(REPORT.iter().chain(&COMPARISON).all(|s| !s.contains("</script") && !s.contains("<!--")));
         assert!(STYLES.iter().all(|s| !s.contains("</style")));
     }
 
     #[test]
     fn the_assets_reach_for_nothing_outside_the_page_and_parse_no_data_as_html() {
-        for asset in SCRIPTS.iter().chain(&STYLES).chain([&BODY]) {
+        for asset in REPORT.iter().chain(&COMPARISON).chain(&STYLES).chain([&BODY]) {
             for word in ["https:", "@import", "url(", "fetch(", "XMLHttp", "innerHTML", "outerHTML", "insertAdjacent"] {
                 assert!(!asset.contains(word), "{word}");
             }

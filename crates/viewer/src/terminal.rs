@@ -2,7 +2,7 @@ use serde_json::Value;
 
 use crate::{QueryReport, Row};
 
-mod cells;
+pub(crate) mod cells;
 use cells::{Cell, Shade, excerpt, shaded, styled, wrap};
 
 /// Narrowest listing; a smaller width is taken as this one.
@@ -147,7 +147,7 @@ fn number(x: f64) -> String {
     }
 }
 
-fn signed(x: f64) -> String {
+pub(crate) fn signed(x: f64) -> String {
     if x > 0.0 { format!("+{}", number(x)) } else { number(x) }
 }
 

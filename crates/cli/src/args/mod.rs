@@ -1,5 +1,6 @@
 //! The command line.
 
+mod compare;
 mod fit;
 mod score;
 
@@ -11,6 +12,7 @@ use etymon_tensor::Precision;
 
 use crate::machine::Bytes;
 
+pub use compare::CompareArgs;
 pub use fit::{FitArgs, FitMethod, LabelSource};
 pub use score::{MeasurementArg, PerToken, ScoreArgs};
 
@@ -33,7 +35,8 @@ Examples:
   etymon plan fit --model M --data train.jsonl --out F       memory, disk and time of a command before it runs
   etymon score --model M --factors F --data train.jsonl --queries q.jsonl --out S --per-token
   etymon top S -k 10                                         ranked training texts
-  etymon report S -o report.html                             the page to read them in";
+  etymon report S -o report.html                             the page to read them in
+  etymon compare S1 S2                                       score tables side by side";
 
 /// 1 or more.
 fn positive() -> RangedU64ValueParser<usize> {
@@ -80,6 +83,8 @@ pub enum Command {
     Top(TopArgs),
     /// Write the report of a score table: one HTML file
     Report(ReportArgs),
+    /// Show score tables side by side: correlation, overlap, and the top texts of each
+    Compare(CompareArgs),
     /// Check a model, its data and factors: gradients, batch and padding invariance, conditioning
     Doctor(DoctorArgs),
 }

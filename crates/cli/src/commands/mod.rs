@@ -1,5 +1,6 @@
 //! The commands: arguments → checked plan → libraries → a line or a JSON object.
 
+pub mod compare;
 pub mod doctor;
 pub mod fit;
 pub mod methods;

@@ -30,8 +30,8 @@ impl Decoder {
         Ok(Trace { blocks, out: x })
     }
 
-    /// Logits `[rows.len(), vocab]` after the given rows of a stack of sequences.
-    pub fn logits<B: Backend>(
+    /// The last hidden states `[wanted.len(), d]`, after the final norm, of the given rows of a stack of sequences.
+    pub fn hidden<B: Backend>(
         &self,
         backend: &B,
         params: &Params<B>,
@@ -41,7 +41,19 @@ impl Decoder {
     ) -> Result<B::Tensor> {
         let ctx = Ctx { backend, params, config: &self.config, rows };
         let out = self.forward(&ctx, ids)?.out;
-        let hidden = ctx.norm(self.final_norm, &backend.gather_rows(&out, wanted)?)?;
-        ctx.linear(&self.head, &hidden)
+        ctx.norm(self.final_norm, &backend.gather_rows(&out, wanted)?)
+    }
+
+    /// Logits `[wanted.len(), vocab]` after the given rows of a stack of sequences.
+    pub fn logits<B: Backend>(
+        &self,
+        backend: &B,
+        params: &Params<B>,
+        ids: &[u32],
+        rows: &TokenRows<'_>,
+        wanted: &[usize],
+    ) -> Result<B::Tensor> {
+        let hidden = self.hidden(backend, params, ids, rows, wanted)?;
+        Ctx { backend, params, config: &self.config, rows }.linear(&self.head, &hidden)
     }
 }

@@ -3,7 +3,7 @@
 use crate::Token;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shade {
+pub(crate) enum Shade {
     Plain,
     Muted,
     Strong,
@@ -14,7 +14,7 @@ pub(super) enum Shade {
 }
 
 impl Shade {
-    pub(super) fn ansi(self) -> &'static str {
+    pub(crate) fn ansi(self) -> &'static str {
         match self {
             Self::Plain => "\x1b[0m",
             Self::Muted => "\x1b[0;2m",
@@ -40,16 +40,16 @@ impl Shade {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Cell {
-    pub(super) char: char,
-    pub(super) shade: Shade,
+pub(crate) struct Cell {
+    pub(crate) char: char,
+    pub(crate) shade: Shade,
     /// |score| of the token the character belongs to.
     weight: f32,
 }
 
 impl Cell {
     /// Columns on the terminal: 0 for combining marks, 2 for East Asian wide characters and emoji.
-    fn width(self) -> usize {
+    pub(crate) fn width(self) -> usize {
         match u32::from(self.char) {
             0x0300..=0x036f | 0x200b..=0x200d | 0x20d0..=0x20ff | 0xfe00..=0xfe0f => 0,
             0x1100..=0x115f | 0x231a..=0x231b | 0x23e9..=0x23f3 | 0x25fd..=0x27bf | 0x2b1b..=0x2b55 => 2,
@@ -60,12 +60,17 @@ impl Cell {
     }
 }
 
-pub(super) fn styled(text: &str, shade: Shade) -> Vec<Cell> {
+pub(crate) fn styled(text: &str, shade: Shade) -> Vec<Cell> {
     text.chars().filter_map(printable).map(|char| Cell { char, shade, weight: 0.0 }).collect()
 }
 
+/// Cells without their shades.
+pub(crate) fn text_of(cells: &[Cell]) -> String {
+    cells.iter().map(|cell| cell.char).collect()
+}
+
 /// The tokens, shaded by their scores against the largest of them.
-pub(super) fn shaded(tokens: &[Token]) -> Vec<Cell> {
+pub(crate) fn shaded(tokens: &[Token]) -> Vec<Cell> {
     let largest = tokens.iter().filter_map(|t| t.score).fold(f32::MIN_POSITIVE, |m, s| m.max(s.abs()));
     let cells = tokens.iter().flat_map(|token| {
         let score = token.score.unwrap_or(0.0);
@@ -87,7 +92,7 @@ fn printable(c: char) -> Option<char> {
 
 /// Lines of at most `width` columns, broken at blanks where there are any. Outer blanks of a line are left out; runs
 /// of blanks inside it are kept, so that columns stay columns.
-pub(super) fn wrap(cells: &[Cell], width: usize) -> Vec<Vec<Cell>> {
+pub(crate) fn wrap(cells: &[Cell], width: usize) -> Vec<Vec<Cell>> {
     let mut lines = Vec::new();
     let mut line: Vec<Cell> = Vec::new();
     let (mut used, mut last_blank) = (0, None);
@@ -128,7 +133,7 @@ fn trimmed(mut line: Vec<Cell>) -> Vec<Cell> {
 }
 
 /// At most `limit` lines of at most `width` columns, around the heaviest cell; "…" marks what is left out.
-pub(super) fn excerpt(cells: &[Cell], width: usize, limit: usize) -> Vec<Vec<Cell>> {
+pub(crate) fn excerpt(cells: &[Cell], width: usize, limit: usize) -> Vec<Vec<Cell>> {
     let mut packed: Vec<Cell> = cells.to_vec();
     packed.dedup_by(|next, kept| next.char == ' ' && kept.char == ' ');
     let first = packed.iter().position(|c| c.char != ' ').unwrap_or(packed.len());

@@ -1,0 +1,54 @@
+//! The last hidden state, as a description of an example.
+
+use etymon_data::{Batch, Input};
+use etymon_tensor::{Backend, Buffer, Segment, Shape};
+
+use crate::decoder::TokenRows;
+use crate::model::{Arch, check_tokens, convert};
+use crate::tap::LossRows;
+use crate::{Model, ModelError, Result};
+
+impl<B: Backend> Model<B> {
+    /// What the last layer reads of each example, `[n_examples, d]` row major: of a language model the hidden state after
+    /// the final norm, before the vocabulary head, as the mean over the rows that carry a loss term (of a query, those
+    /// that predict its completion); of an MLP the input of its last layer. Means are in f64.
+    ///
+    /// # Errors
+    /// Data that the model does not take (kind, vocabulary, context, number of features).
+    pub fn features(&self, batch: &Batch) -> Result<Buffer<f64>> {
+        let (backend, params) = (self.backend(), self.params());
+        match (self.arch(), &batch.input) {
+            (Arch::Decoder(decoder), Input::Tokens { ids, positions, segments, loss_rows, loss_segments, .. }) => {
+                for segment in segments {
+                    check_tokens(&ids[segment.range()], decoder.config.vocab, decoder.config.context)?;
+                }
+                let (segments, loss_segments) = (convert(segments), convert(loss_segments));
+                let wanted: Buffer<usize> = loss_rows.iter().map(|&r| r as usize).collect();
+                let rows = TokenRows { positions, segments: &segments, loss_rows: LossRows::Some(&wanted) };
+                let hidden = decoder.hidden(backend, params, ids, &rows, &wanted)?;
+                Ok(means(&backend.download(&hidden), backend.shape(&hidden).cols, &loss_segments))
+            }
+            (Arch::Mlp(mlp), Input::Features { values, n_features, targets }) => {
+                let expected = mlp.config.sizes[0];
+                if *n_features != expected {
+                    return Err(ModelError::Features { expected, got: *n_features });
+                }
+                let x = backend.upload(Shape::new(targets.len(), *n_features), values)?;
+                Ok(backend.download(&mlp.last_input(backend, params, &x)?))
+            }
+            (arch, _) => Err(arch.wrong_kind()),
+        }
+    }
+}
+
+/// Mean of the rows of each segment: x `[T, d]` → `[segments.len(), d]`.
+fn means(x: &[f64], d: usize, segments: &[Segment]) -> Buffer<f64> {
+    let mut means = Buffer::zeros(segments.len() * d);
+    for (mean, segment) in means.chunks_exact_mut(d).zip(segments) {
+        for row in x[segment.start * d..(segment.start + segment.len) * d].chunks_exact(d) {
+            mean.iter_mut().zip(row).for_each(|(sum, x)| *sum += x);
+        }
+        mean.iter_mut().for_each(|sum| *sum /= segment.len as f64);
+    }
+    means
+}
