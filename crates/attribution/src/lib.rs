@@ -16,6 +16,7 @@ mod score;
 mod self_influence;
 mod sink;
 mod top;
+mod tracin_ideal;
 
 pub use behind::behind;
 pub use error::{AttributionError, Result};
@@ -28,3 +29,4 @@ pub use score::{Parts, score, score_batch};
 pub use self_influence::self_influence;
 pub use sink::{ScoreBlock, ScoreSink, Tee};
 pub use top::{Entry, Ranked, TopK};
+pub use tracin_ideal::TracInIdeal;
