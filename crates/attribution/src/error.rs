@@ -25,6 +25,9 @@ pub enum AttributionError {
     /// There is no query.
     #[error("there is no query to score")]
     NoQueries,
+    /// A group without an example.
+    #[error("the group has no example")]
+    NoGroup,
     /// One query that the model does not take.
     #[error("query `{id}`: {source}")]
     Query {

@@ -7,6 +7,7 @@
 mod behind;
 mod error;
 mod form;
+mod group;
 mod kept;
 mod low_rank;
 mod memory;
@@ -21,6 +22,7 @@ mod tracin_ideal;
 pub use behind::behind;
 pub use error::{AttributionError, Result};
 pub use form::Rank;
+pub use group::{GroupInfluence, group_influence};
 pub use kept::LayerQueries;
 pub use low_rank::{LowRank, truncated_svd};
 pub use memory::{query_flops, query_row_bytes, score_flops, self_influence_bytes};
