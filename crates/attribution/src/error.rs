@@ -3,6 +3,7 @@
 use etymon_curvature::CurvatureError;
 use etymon_data::DataError;
 use etymon_model::ModelError;
+use etymon_store::StoreError;
 use etymon_tensor::TensorError;
 
 /// What can be wrong with queries, data or factors.
@@ -24,6 +25,9 @@ pub enum AttributionError {
     /// There is no query.
     #[error("there is no query to score")]
     NoQueries,
+    /// A group without an example.
+    #[error("the group has no example")]
+    NoGroup,
     /// One query that the model does not take.
     #[error("query `{id}`: {source}")]
     Query {
@@ -53,6 +57,35 @@ pub enum AttributionError {
         id: String,
         /// Why.
         source: ModelError,
+    },
+    /// The training log could not be read.
+    #[error(transparent)]
+    Log(#[from] StoreError),
+    /// A training log without steps of a run.
+    #[error("the training log has no step of run `{run}`")]
+    NoSteps {
+        /// Run.
+        run: String,
+    },
+    /// A step between two measurements that is not in the training log.
+    #[error("run `{run}`: step {step} is not in the training log, though losses were measured around it")]
+    NoStep {
+        /// Run.
+        run: String,
+        /// Step.
+        step: u64,
+    },
+    /// A query whose loss a run did not measure twice.
+    #[error(
+        "query `{query}` was measured {times} times in run `{run}`, at least 2 are needed; train with it in `watch`"
+    )]
+    NotWatched {
+        /// Query.
+        query: String,
+        /// Run.
+        run: String,
+        /// Measurements.
+        times: usize,
     },
     /// The singular value decomposition did not converge.
     #[error("layer `{layer}`: the low-rank approximation did not converge; score without --rank")]

@@ -7,6 +7,7 @@
 mod behind;
 mod error;
 mod form;
+mod group;
 mod kept;
 mod low_rank;
 mod memory;
@@ -17,10 +18,12 @@ mod queries;
 mod score;
 mod sink;
 mod top;
+mod tracin_ideal;
 
 pub use behind::behind;
 pub use error::{AttributionError, Result};
 pub use form::Rank;
+pub use group::{GroupInfluence, group_influence};
 pub use kept::LayerQueries;
 pub use low_rank::{LowRank, truncated_svd};
 pub use memory::{query_flops, query_row_bytes, score_flops, self_influence_bytes};
@@ -33,3 +36,4 @@ pub use queries::{Queries, QueryValue};
 pub use score::{Parts, Wanted, score, score_all, score_batch};
 pub use sink::{ScoreBlock, ScoreSink, Tee};
 pub use top::{Entry, Ranked, TopK};
+pub use tracin_ideal::TracInIdeal;

@@ -24,6 +24,11 @@ pub(crate) struct Columns {
 }
 
 impl Columns {
+    /// Scores on Q queries, without parts.
+    pub fn of(queries: usize) -> Self {
+        Self { queries, ..Self::default() }
+    }
+
     /// Q, and the norms.
     pub fn all(self) -> usize {
         self.queries + self.norms

@@ -4,8 +4,8 @@ use etymon_data::{Batch, BatchLimits, Batches, DataError, Example, Padding};
 use etymon_model::Model;
 use etymon_tensor::{Buffer, Folds};
 
-use crate::pass::{BatchScores, pass};
-use crate::{AttributionError, Parts, Result, ScoreSink};
+use crate::pass::{BatchScores, Columns, pass};
+use crate::{AttributionError, Result, ScoreSink};
 
 /// How two features h and h' are compared; larger = more similar.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +97,7 @@ pub fn score_features<B: Folds>(
     limits: BatchLimits,
     sink: &mut dyn ScoreSink,
 ) -> Result<()> {
-    pass(model, examples, limits, (queries.n_queries, Parts::default()), sink, |batch| {
+    pass(model, examples, limits, Columns::of(queries.n_queries), sink, |batch| {
         let totals = queries.similarities(&model.features(batch)?);
         Ok(BatchScores { totals, ..BatchScores::default() })
     })

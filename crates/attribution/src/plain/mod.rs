@@ -15,8 +15,8 @@ pub use ngrams::{NgramImportance, gumbel_top_k};
 pub use random::score_random;
 pub use words::BUCKETS;
 
-use crate::pass::{BatchScores, WindowScores};
-use crate::{Parts, Result, ScoreSink};
+use crate::pass::{BatchScores, Columns, WindowScores};
+use crate::{Result, ScoreSink};
 
 /// Examples of a block where no batch cuts them.
 const BLOCK: usize = 1024;
@@ -35,7 +35,7 @@ fn score_each(
         for (example, scores) in block.iter().zip(totals.chunks_exact_mut(n_queries.max(1))) {
             score(example, scores)?;
         }
-        let mut window = WindowScores::new(block.len(), n_queries, Parts::default());
+        let mut window = WindowScores::new(block.len(), Columns::of(n_queries));
         window.put(&(0..block.len()).collect::<Vec<_>>(), BatchScores { totals, ..BatchScores::default() });
         window.emit(&block, sink)?;
     }
