@@ -6,7 +6,7 @@ use etymon_attribution::Rank;
 use etymon_curvature::inverse::Dense;
 use etymon_curvature::{CurvatureError, Factors};
 use etymon_data::{CandidateFilter, Corpus, Example, ExampleIndex, union_of};
-use etymon_model::{Measurement, Model, ModelConfig, ModelError, Task};
+use etymon_model::{Measurement, Model, ModelError, Task};
 use etymon_store::{Opened as Folder, Overwrite, RunFolder, RunSpec, require_space};
 use serde_json::{Value, json};
 
@@ -77,11 +77,11 @@ fn open_queries(args: &ScoreArgs, opened: &Opened) -> Result<Vec<Example>> {
     if let Some(query) = queries.iter().find(|q| RESERVED.contains(&q.id.as_str())) {
         return Err(CliError::QueryId { id: query.id.clone() });
     }
-    if let ModelConfig::Mlp(config) = opened.model.config()
-        && config.task == Task::Regression
+    if let Some(shape) = opened.model.config().rows()
+        && shape.task == Task::Regression
         && args.measurement == MeasurementArg::Margin
     {
-        let (measurement, task) = (Measurement::Margin.name(), config.task.name());
+        let (measurement, task) = (Measurement::Margin.name(), shape.task.name());
         return Err(ModelError::Measurement { measurement, task }.into());
     }
     Ok(queries)
