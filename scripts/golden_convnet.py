@@ -2,9 +2,9 @@
 
     python scripts/golden_convnet.py tests/reference/convnet
 
-Writes config.json, model.safetensors (as PyTorch's Sequential exports it), rows.csv (train rows) and query.csv, outputs of
+Writes config.json, model.safetensors (as PyTorch's Sequential exports it), train.csv and query.csv, outputs of
 PyTorch, and what kronfluence makes of the labels of the data: covariances and lambda as sums, their counts, EK-FAC scores at
-heuristic damping. Everything in float64 but the files' numbers.
+heuristic damping. Computed in float64 from float32 weights.
 """
 
 import json

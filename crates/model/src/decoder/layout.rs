@@ -122,7 +122,7 @@ fn block(c: &DecoderConfig, names: &Names, index: usize, plan: &mut Blueprint) -
             let [lq, lk, lv] = [(0, q), (1, kv), (2, kv)]
                 .map(|(i, width)| plan.linear(at(names.qkv[i]), d, width, c.qkv_bias, storage, normal));
             let (lk, lv) = (lk.sharing_input_of(&lq), lv.sharing_input_of(&lq));
-            Qkv::Separate([lq, lk, lv])
+            Qkv::Separate(Box::new([lq, lk, lv]))
         }
     };
     let output = plan.linear(at(names.output), q, d, c.output_bias, storage, residual);
