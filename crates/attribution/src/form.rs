@@ -30,6 +30,7 @@ impl Form {
     /// where no curvature is applied.
     pub fn of(spec: &LayerSpec, n_queries: usize, rank: Rank, rows: Option<usize>) -> Self {
         let weight = Shape::new(spec.d_out, spec.d_in);
+        let rows = rows.map(|rows| rows * spec.positions);
         match (rank, rows) {
             (Rank::Full, Some(rows)) if Contraction::by_query_rows(weight, n_queries, rows) => Self::Rows(rows),
             (Rank::Full, _) => Self::Full,

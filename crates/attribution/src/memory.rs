@@ -22,7 +22,7 @@ pub fn self_influence_bytes(specs: &[LayerSpec]) -> u64 {
 pub fn query_flops(specs: &[LayerSpec], rows: u64, queries: u64) -> f64 {
     let layer = |s: &LayerSpec| {
         let (a, b) = (s.d_in as f64, s.d_out as f64);
-        2.0 * (rows as f64 * (a * a + b * b + a * b) + queries as f64 * a * b * (a + b))
+        2.0 * ((rows * s.positions as u64) as f64 * (a * a + b * b + a * b) + queries as f64 * a * b * (a + b))
     };
     specs.iter().map(layer).sum()
 }
@@ -36,8 +36,10 @@ pub fn score_flops(
     rank: Rank,
     query_rows: Option<usize>,
 ) -> f64 {
-    let (t, n, q) = (rows as usize, examples as usize, queries as usize);
+    let (n, q) = (examples as usize, queries as usize);
     let layer = |s: &LayerSpec| {
+        let rows = rows * s.positions as u64;
+        let t = rows as usize;
         let (weight, sides) = ((s.d_in * s.d_out) as f64, (s.d_in + s.d_out) as f64);
         let (way, by_rows) = match Form::of(s, q, rank, query_rows) {
             Form::Full => (Contraction::full_rank(t, n, q), (rows * queries) as f64 * weight),

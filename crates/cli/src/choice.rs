@@ -82,7 +82,8 @@ mod tests {
     /// Rows per batch and number of groups for ten layers that need 10 each, beside 1 for a row.
     fn chosen(limit: u64, longest: u64, batch_rows: Option<usize>) -> Option<(usize, usize)> {
         let args = PassArgs { batch_rows, memory_limit: Some(Bytes(limit)), dtype: Dtype::F32 };
-        let spec = |i| LayerSpec { name: String::new(), d_in: 1, d_out: 1, bias: false, input: LayerId(i) };
+        let spec =
+            |i| LayerSpec { name: String::new(), d_in: 1, d_out: 1, bias: false, input: LayerId(i), positions: 1 };
         let specs: Vec<LayerSpec> = (0..10).map(spec).collect();
         let peak = |rows: usize, layers: Range<usize>| rows.max(longest as usize) as u64 + 10 * layers.len() as u64;
         choose(&args, &specs, longest, PLENTY, peak).ok().map(|choice| (choice.batch_rows, choice.groups.len()))
@@ -103,7 +104,8 @@ mod tests {
     #[test]
     fn batches_are_as_large_as_is_worth_it_and_fits() {
         let args = PassArgs { batch_rows: None, memory_limit: Some(Bytes(5000)), dtype: Dtype::F32 };
-        let specs = [LayerSpec { name: String::new(), d_in: 1, d_out: 1, bias: false, input: LayerId(0) }];
+        let specs =
+            [LayerSpec { name: String::new(), d_in: 1, d_out: 1, bias: false, input: LayerId(0), positions: 1 }];
         let rows = |most| choose(&args, &specs, 8, most, |rows, _| rows as u64).unwrap().batch_rows;
         assert_eq!([PLENTY, 2048, 8192].map(rows), [1024, 2048, 4096]);
     }
@@ -121,7 +123,8 @@ mod tests {
     #[test]
     fn what_is_refused_says_what_the_smallest_choice_needs() {
         let args = PassArgs { batch_rows: None, memory_limit: Some(Bytes(4)), dtype: Dtype::F32 };
-        let spec = |i| LayerSpec { name: String::new(), d_in: 1, d_out: 1, bias: false, input: LayerId(i) };
+        let spec =
+            |i| LayerSpec { name: String::new(), d_in: 1, d_out: 1, bias: false, input: LayerId(i), positions: 1 };
         let error = choose(&args, &[spec(0), spec(0), spec(2)], 3, PLENTY, |rows, layers| (rows + layers.len()) as u64);
         assert!(matches!(error, Err(CliError::Memory { needed: Bytes(5), allowed: Bytes(4) })), "{error:?}");
     }

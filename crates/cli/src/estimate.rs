@@ -75,7 +75,7 @@ impl Load<'_> {
 
     /// Bytes of the pass itself; a tap that rotates holds ā and Ds twice.
     fn pass_bytes(&self, rows: usize, rotates: bool) -> u64 {
-        let turned = |s: &LayerSpec| if rotates { 4 * (s.d_in + s.d_out) as u64 } else { 0 };
+        let turned = |s: &LayerSpec| if rotates { 4 * (s.positions * (s.d_in + s.d_out)) as u64 } else { 0 };
         let tap = self.model.layers().iter().map(|s| s.tap_row_bytes() + turned(s)).max().unwrap_or(0);
         let live = self.model.pass_bytes(rows) + tap * rows as u64;
         // Buffers that wait for the next batch.

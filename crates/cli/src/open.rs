@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use etymon_data::{
     BadRows, Corpus, CorpusOptions, DataError, Encoder, Example, Format, Overlong, Packing, Task as DataTask,
 };
-use etymon_model::{Model, ModelConfig, load, model_files, tokenizer_file, tokenizer_json};
+use etymon_model::{Model, load, model_files, tokenizer_file, tokenizer_json};
 use etymon_store::{Fingerprint, RunFolder, fingerprint};
 use etymon_tensor::{Cpu, Precision};
 use serde_json::{Value, json};
@@ -88,13 +88,10 @@ fn row_options(model: &Model<Work>, args: &RowArgs) -> Result<CorpusOptions> {
         let problem = format!("{asked} is more than the model's context of {context}");
         return Err(CliError::Usage { option: "--max-tokens", problem });
     }
-    let task = match model.config() {
-        ModelConfig::Mlp(config) => Some(match config.task {
-            etymon_model::Task::Classification => DataTask::Classification,
-            etymon_model::Task::Regression => DataTask::Regression,
-        }),
-        ModelConfig::Decoder(_) => None,
-    };
+    let task = model.config().rows().map(|rows| match rows.task {
+        etymon_model::Task::Classification => DataTask::Classification,
+        etymon_model::Task::Regression => DataTask::Regression,
+    });
     Ok(CorpusOptions {
         format,
         max_tokens: args.max_tokens.unwrap_or(context),

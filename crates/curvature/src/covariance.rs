@@ -1,4 +1,9 @@
 //! First pass: A = E[ā āᵀ] and S = E[Ds Dsᵀ] over the rows that carry a loss term.
+//!
+//! A convolution is a linear layer over patches, and its rows are all (example, position): A and S are means over both. (Grosse
+//! & Martens 2016, KFC, sum A over the positions of an example: their A ⊗ S is larger by the number of positions. Λ is of whole
+//! examples, and has no such choice.)
+//! kronfluence 1.0.1 counts rows as here.
 
 use std::collections::BTreeMap;
 

@@ -52,7 +52,8 @@ fn layer_sums(i: usize, spec: &LayerSpec) -> u64 {
 
 /// Operations of the covariances over `rows` rows: one triangle of each.
 pub fn covariance_flops(specs: &[LayerSpec], rows: u64) -> f64 {
-    let numbers: u64 = specs.iter().enumerate().flat_map(|(i, s)| squares(i, s)).sum();
+    let layer = |(i, s): (usize, &LayerSpec)| s.positions as u64 * squares(i, s).iter().sum::<u64>();
+    let numbers: u64 = specs.iter().enumerate().map(layer).sum();
     rows as f64 * numbers as f64
 }
 
@@ -65,6 +66,7 @@ pub fn eigen_flops(specs: &[LayerSpec]) -> f64 {
 /// Operations of the correction over `rows` rows of `examples` examples, in the order that is chosen for a typical one.
 pub fn correction_flops(specs: &[LayerSpec], rows: u64, examples: u64) -> f64 {
     let layer = |s: &LayerSpec| {
+        let rows = rows * s.positions as u64;
         let (a, b, rows_f) = (s.d_in as f64, s.d_out as f64, rows as f64);
         let turned = match RotationOrder::cheaper(rows as usize, examples as usize, s.d_in, s.d_out) {
             RotationOrder::RowsFirst => rows_f * (a * a + b * b),

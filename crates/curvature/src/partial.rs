@@ -126,7 +126,14 @@ mod tests {
     use super::*;
 
     fn specs() -> Vec<LayerSpec> {
-        let spec = |name: &str, input| LayerSpec { name: name.to_owned(), d_in: 2, d_out: 3, bias: false, input };
+        let spec = |name: &str, input| LayerSpec {
+            name: name.to_owned(),
+            d_in: 2,
+            d_out: 3,
+            bias: false,
+            input,
+            positions: 1,
+        };
         vec![spec("q", LayerId(0)), spec("k", LayerId(0))]
     }
 

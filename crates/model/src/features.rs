@@ -28,13 +28,13 @@ impl<B: Backend> Model<B> {
                 let hidden = decoder.hidden(backend, params, ids, &rows, &wanted)?;
                 Ok(means(&backend.download(&hidden), backend.shape(&hidden).cols, &loss_segments))
             }
-            (Arch::Mlp(mlp), Input::Features { values, n_features, targets }) => {
-                let expected = mlp.config.sizes[0];
+            (Arch::Net(net), Input::Features { values, n_features, targets }) => {
+                let expected = net.features;
                 if *n_features != expected {
                     return Err(ModelError::Features { expected, got: *n_features });
                 }
                 let x = backend.upload(Shape::new(targets.len(), *n_features), values)?;
-                Ok(backend.download(&mlp.last_input(backend, params, &x)?))
+                Ok(backend.download(&net.last_input(backend, params, &x)?))
             }
             (arch, _) => Err(arch.wrong_kind()),
         }

@@ -8,7 +8,7 @@ use etymon_tensor::Backend;
 use serde_json::Value;
 
 use crate::gguf::GgufModel;
-use crate::params::ParamSpec;
+use crate::params::{ParamSpec, Storage};
 use crate::{Model, ModelError, Result};
 
 const CONFIG: &str = "config.json";
@@ -128,7 +128,8 @@ fn stored_name<'a>(tensors: &ShardedTensors, spec: &'a ParamSpec) -> Option<&'a 
 /// Checks shape and values as stored, and brings the numbers into the model's layout.
 fn accept(path: &Path, spec: &ParamSpec, shape: &[usize], data: Vec<f32>) -> Result<Vec<f32>> {
     let expected = spec.stored_shape();
-    if shape != expected {
+    let as_matrix = matches!(spec.storage, Storage::Kernel { .. }) && shape == [spec.shape.rows, spec.shape.cols];
+    if shape != expected && !as_matrix {
         let (path, name) = (path.to_owned(), spec.name.clone());
         return Err(ModelError::ParameterShape { path, name, expected, got: shape.to_vec() });
     }

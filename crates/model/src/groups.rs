@@ -66,7 +66,14 @@ mod tests {
 
     /// q, k and v of one input, then the output; twice.
     fn specs() -> Vec<LayerSpec> {
-        let spec = |input| LayerSpec { name: String::new(), d_in: 1, d_out: 1, bias: false, input: LayerId(input) };
+        let spec = |input| LayerSpec {
+            name: String::new(),
+            d_in: 1,
+            d_out: 1,
+            bias: false,
+            input: LayerId(input),
+            positions: 1,
+        };
         [0, 0, 0, 3, 4, 4, 4, 7].map(spec).to_vec()
     }
 

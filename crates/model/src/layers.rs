@@ -24,6 +24,8 @@ pub struct LayerSpec {
     pub bias: bool,
     /// The first tapped layer that reads the same ā (itself, or q for k and v, gate for up): A is computed once.
     pub input: LayerId,
+    /// Rows of ā and Ds for each row of a batch: the positions of a convolution, else 1.
+    pub positions: usize,
 }
 
 /// What a linear layer is for; the default taps follow it.
@@ -46,6 +48,8 @@ pub(crate) struct Linear {
     pub role: Role,
     /// Weight of the first layer that reads the same input.
     pub input: ParamId,
+    /// Rows for each row of a batch.
+    pub positions: usize,
     /// Its id when it is tapped.
     pub tap: Option<LayerId>,
 }
@@ -58,7 +62,14 @@ impl Linear {
 
     fn spec(&self, input: LayerId) -> LayerSpec {
         let bias = self.bias.is_some();
-        LayerSpec { name: self.name.clone(), d_in: self.d_in + usize::from(bias), d_out: self.d_out, bias, input }
+        LayerSpec {
+            name: self.name.clone(),
+            d_in: self.d_in + usize::from(bias),
+            d_out: self.d_out,
+            bias,
+            input,
+            positions: self.positions,
+        }
     }
 }
 

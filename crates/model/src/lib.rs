@@ -15,8 +15,8 @@ mod groups;
 mod head;
 mod layers;
 mod memory;
-mod mlp;
 mod model;
+mod net;
 mod objective;
 mod params;
 mod rope;
@@ -24,7 +24,10 @@ mod second;
 mod tangent;
 mod tap;
 
-pub use config::{DecoderConfig, Family, MlpConfig, MlpKind, ModelConfig, Norm, Positions, Residual, Task};
+pub use config::{
+    ConvNetConfig, DecoderConfig, Family, MlpConfig, MlpKind, ModelConfig, NetLayer, Norm, Positions, Residual,
+    RowShape, Task,
+};
 pub use error::{ModelError, Result};
 pub use folder::{load, model_files, save, tokenizer_file, tokenizer_json};
 pub use groups::LayerGroups;

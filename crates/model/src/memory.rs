@@ -3,6 +3,8 @@
 use etymon_tensor::Backend;
 
 use crate::config::{DecoderConfig, MlpKind, ModelConfig, Positions, Residual};
+use crate::model::Arch;
+use crate::net::{Net, Step};
 use crate::{LayerSpec, Model};
 
 const F32: u64 = 4;
@@ -12,7 +14,7 @@ impl<B: Backend> Model<B> {
     pub fn n_product_weights(&self) -> u64 {
         let matrices: usize = self.specs().iter().map(|s| s.shape).filter(|s| s.rows > 1).map(|s| s.len()).sum();
         let looked_up = match self.config() {
-            ModelConfig::Mlp(_) => 0,
+            ModelConfig::Mlp(_) | ModelConfig::ConvNet(_) => 0,
             ModelConfig::Decoder(c) => {
                 let positions = if c.positions == Positions::Learned { c.context * c.d_model } else { 0 };
                 positions + if c.tied { 0 } else { c.vocab * c.d_model }
@@ -40,12 +42,9 @@ impl<B: Backend> Model<B> {
 
     /// Bytes of a forward and backward pass over `rows` rows for a tap: what forward keeps, and the widest temporaries.
     pub fn pass_bytes(&self, rows: usize) -> u64 {
-        let numbers = match self.config() {
-            ModelConfig::Decoder(c) => decoder_row(c, rows),
-            ModelConfig::Mlp(c) => {
-                let widest = c.sizes.iter().copied().max().unwrap_or(0);
-                2 * c.sizes.iter().sum::<usize>() + 2 * widest
-            }
+        let numbers = match self.arch() {
+            Arch::Decoder(decoder) => decoder_row(&decoder.config, rows),
+            Arch::Net(net) => net_row(net),
         };
         F32 * (numbers * rows) as u64
     }
@@ -54,10 +53,15 @@ impl<B: Backend> Model<B> {
     /// two per weight and row in each direction, and the causal halves of attention. The backward pass ends at the lowest
     /// block with a tapped layer.
     pub fn pass_flops(&self, rows: u64, len: u64) -> f64 {
-        let (rows, visited, weights) = (rows as f64, self.visited_blocks(), self.n_product_weights() as f64);
-        let (head, attention) = match self.config() {
-            ModelConfig::Decoder(c) => ((c.vocab * c.d_model) as f64, (c.n_layers * c.heads * c.head_dim) as f64),
-            ModelConfig::Mlp(_) => (0.0, 0.0),
+        let (rows, visited) = (rows as f64, self.visited_blocks());
+        let (weights, head, attention) = match self.arch() {
+            Arch::Decoder(decoder) => {
+                let c = &decoder.config;
+                let attention = (c.n_layers * c.heads * c.head_dim) as f64;
+                (self.n_product_weights() as f64, (c.vocab * c.d_model) as f64, attention)
+            }
+            // A convolution is a product for each position.
+            Arch::Net(net) => (net.linears().map(|l| (l.d_in * l.d_out * l.positions) as f64).sum(), 0.0, 0.0),
         };
         let products = 2.0 * (weights + head + visited * (weights - head));
         rows * (products + (2.0 + 5.0 * visited) * len as f64 * attention)
@@ -76,9 +80,25 @@ fn decoder_row(c: &DecoderConfig, rows: usize) -> usize {
     c.n_layers * block + 3 * d + head.max(backward)
 }
 
+/// Numbers per row: the inputs of all steps, and twice the widest step with its patches.
+fn net_row(net: &Net) -> usize {
+    let (mut saved, mut width, mut widest) = (net.features, net.features, net.outputs);
+    for step in net.steps() {
+        let patches = if let Step::Conv(at, _) = step { at.positions() * at.columns() } else { 0 };
+        let out = match step {
+            Step::Linear(layer) | Step::Conv(_, layer) => layer.d_out * layer.positions,
+            Step::MaxPool(at) | Step::AveragePool(at) => at.positions() * at.channels,
+            Step::Activation(_) | Step::Unflatten(_) | Step::Flatten(_) => width,
+        };
+        widest = widest.max(patches + width.max(out));
+        (saved, width) = (saved + out, out);
+    }
+    saved + 2 * widest
+}
+
 impl LayerSpec {
-    /// Bytes per row that a tap of this layer holds: ā with its column of ones, and ā and Ds packed for a product.
+    /// Bytes per row of a batch that a tap of this layer holds: ā with its column of ones, and ā and Ds packed for a product.
     pub fn tap_row_bytes(&self) -> u64 {
-        F32 * (2 * self.d_in + self.d_out) as u64
+        F32 * (self.positions * (2 * self.d_in + self.d_out)) as u64
     }
 }

@@ -13,7 +13,7 @@ use crate::blueprint::Blueprint;
 use crate::config::{ModelConfig, Task};
 use crate::decoder::{Decoder, Labelled, TokenRows};
 use crate::layers::{LayerSpec, Linear, select, tap_where};
-use crate::mlp::{Goal, Mlp};
+use crate::net::{Goal, Net};
 use crate::objective::{Measurement, Objective, label_stream};
 use crate::params::{Init, ParamSpec, Params};
 use crate::tap::{Consumer, LossRows};
@@ -22,10 +22,10 @@ use crate::{ModelError, Result};
 #[derive(Clone, Debug)]
 pub(crate) enum Arch {
     Decoder(Box<Decoder>),
-    Mlp(Mlp),
+    Net(Net),
 }
 
-/// A language model or an MLP on a backend, with the choice of its tapped layers.
+/// A language model, an MLP or a convolutional network on a backend, with the choice of its tapped layers.
 #[derive(Clone, Debug)]
 pub struct Model<B: Backend> {
     backend: B,
@@ -57,7 +57,8 @@ impl<B: Backend> Model<B> {
         let mut plan = Blueprint::default();
         let mut arch = match &config {
             ModelConfig::Decoder(c) => Arch::Decoder(Box::new(Decoder::new(c.clone(), &mut plan))),
-            ModelConfig::Mlp(c) => Arch::Mlp(Mlp::new(c.clone(), &mut plan)),
+            ModelConfig::Mlp(c) => Arch::Net(Net::mlp(c, &mut plan).ok_or_else(no_layers)?),
+            ModelConfig::ConvNet(c) => Arch::Net(Net::convnet(c, &mut plan).ok_or_else(no_layers)?),
         };
         let layers = select(None, arch.linears_mut())?;
         let specs = plan.specs;
@@ -112,7 +113,7 @@ impl<B: Backend> Model<B> {
     pub(crate) fn visited_blocks(&self) -> f64 {
         match &self.arch {
             Arch::Decoder(decoder) => decoder.visited_blocks(),
-            Arch::Mlp(_) => 1.0,
+            Arch::Net(_) => 1.0,
         }
     }
 
@@ -167,7 +168,7 @@ impl<B: Backend> Model<B> {
     pub fn run(&self, batch: &Batch, objective: Objective, mut to: Consumer<'_, B>) -> Result<Buffer<f64>> {
         match (&self.arch, &batch.input) {
             (Arch::Decoder(decoder), Input::Tokens { .. }) => self.run_tokens(decoder, batch, objective, &mut to),
-            (Arch::Mlp(mlp), Input::Features { .. }) => self.run_features(mlp, batch, objective, &mut to),
+            (Arch::Net(net), Input::Features { .. }) => self.run_features(net, batch, objective, &mut to),
             (arch, _) => Err(arch.wrong_kind()),
         }
     }
@@ -184,12 +185,12 @@ impl<B: Backend> Model<B> {
                     .find(|&&id| id as usize >= c.vocab)
                     .map_or(Ok(()), |&id| Err(ModelError::Vocabulary { id, vocab: c.vocab }))
             }
-            (ModelConfig::Mlp(c), Content::Features { values, target }) => {
-                let expected = c.sizes[0];
-                if values.len() != expected {
-                    return Err(ModelError::Features { expected, got: values.len() });
+            (config, Content::Features { values, target }) => {
+                let shape = config.rows().ok_or_else(|| self.arch.wrong_kind())?;
+                if values.len() != shape.features {
+                    return Err(ModelError::Features { expected: shape.features, got: values.len() });
                 }
-                check_target(c.task, c.sizes[c.sizes.len() - 1], target)
+                check_target(shape.task, shape.outputs, target)
             }
             _ => Err(self.arch.wrong_kind()),
         }
@@ -219,16 +220,16 @@ impl<B: Backend> Model<B> {
         Ok(self.backend.download(&decoder.logits(&self.backend, &self.params, ids, &rows, wanted)?).into_vec())
     }
 
-    /// Outputs `[n, d_out]` of an MLP for feature rows `[n, features]`, row major.
+    /// Outputs `[n, d_out]` of an MLP or a convolutional network for feature rows `[n, features]`, row major.
     ///
     /// # Errors
     /// A language model, or rows of the wrong width.
     pub fn outputs<H: Host>(&self, n: usize, features: &[f32]) -> Result<Vec<H>> {
-        let Arch::Mlp(mlp) = &self.arch else {
+        let Arch::Net(net) = &self.arch else {
             return Err(ModelError::BatchKind { expected: "tokens", got: "rows of features" });
         };
-        let x = self.backend.upload(Shape::new(n, mlp.config.sizes[0]), features)?;
-        Ok(self.backend.download(&mlp.output(&self.backend, &self.params, &x)?).into_vec())
+        let x = self.backend.upload(Shape::new(n, net.features), features)?;
+        Ok(self.backend.download(&net.output(&self.backend, &self.params, &x)?).into_vec())
     }
 
     fn run_tokens(
@@ -266,7 +267,7 @@ impl<B: Backend> Model<B> {
 
     fn run_features(
         &self,
-        mlp: &Mlp,
+        net: &Net,
         batch: &Batch,
         objective: Objective,
         to: &mut Consumer<'_, B>,
@@ -274,11 +275,10 @@ impl<B: Backend> Model<B> {
         let Input::Features { values, n_features, targets } = &batch.input else {
             return Err(ModelError::BatchKind { expected: "rows of features", got: "tokens" });
         };
-        let (task, sizes) = (mlp.config.task, &mlp.config.sizes);
-        if *n_features != sizes[0] {
-            return Err(ModelError::Features { expected: sizes[0], got: *n_features });
+        let (task, d_out) = (net.task, net.outputs);
+        if *n_features != net.features {
+            return Err(ModelError::Features { expected: net.features, got: *n_features });
         }
-        let d_out = sizes[sizes.len() - 1];
         targets.iter().try_for_each(|t| check_target(task, d_out, t))?;
         let x = self.backend.upload(Shape::new(targets.len(), *n_features), values)?;
         let (labels, values): (Buffer<Label>, B::Tensor);
@@ -306,7 +306,7 @@ impl<B: Backend> Model<B> {
                 Goal::Values { target: &values, sign }
             }
         };
-        let values = mlp.run(&self.backend, &self.params, &x, &goal, to)?;
+        let values = net.run(&self.backend, &self.params, &x, &goal, to)?;
         self.end_batch(batch, to)?;
         Ok(values)
     }
@@ -331,16 +331,20 @@ impl Arch {
     pub(crate) fn wrong_kind(&self) -> ModelError {
         match self {
             Self::Decoder(_) => ModelError::BatchKind { expected: "tokens", got: "rows of features" },
-            Self::Mlp(_) => ModelError::BatchKind { expected: "rows of features", got: "tokens" },
+            Self::Net(_) => ModelError::BatchKind { expected: "rows of features", got: "tokens" },
         }
     }
 
     fn linears_mut(&mut self) -> Box<dyn Iterator<Item = &mut Linear> + '_> {
         match self {
             Self::Decoder(decoder) => Box::new(decoder.linears_mut()),
-            Self::Mlp(mlp) => Box::new(mlp.linears_mut()),
+            Self::Net(net) => Box::new(net.linears_mut()),
         }
     }
+}
+
+fn no_layers() -> ModelError {
+    ModelError::Config { key: "layers".to_owned(), problem: "there is no layer".to_owned() }
 }
 
 pub(crate) fn convert(ranges: &[RowRange]) -> Buffer<Segment> {

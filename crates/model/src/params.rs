@@ -15,6 +15,13 @@ pub enum Storage {
     Vector,
     /// Transposed: Conv1D of GPT-2.
     Transposed,
+    /// `[d_out, channels, kernel, kernel]` of a convolution, or the same as a matrix.
+    Kernel {
+        /// Channels of the input.
+        channels: usize,
+        /// Pixels of a window in each direction.
+        kernel: usize,
+    },
     /// Rows in the order (head, q|k|v, dim) of GPT-NeoX against (q|k|v, head, dim) here. `vector` for the bias.
     PerHead {
         /// Number of heads.
@@ -60,6 +67,7 @@ impl ParamSpec {
             Storage::Matrix | Storage::PerHead { vector: false, .. } => vec![rows, cols],
             Storage::Vector | Storage::PerHead { vector: true, .. } => vec![cols],
             Storage::Transposed => vec![cols, rows],
+            Storage::Kernel { channels, kernel } => vec![rows, channels, kernel, kernel],
         }
     }
 
@@ -76,7 +84,7 @@ impl ParamSpec {
     /// `row(i)` tells which row of the source becomes row i; `width` is the row width of a transposed result.
     fn rearrange(&self, data: Vec<f32>, row: impl Fn(&Self, usize) -> usize, width: usize) -> Vec<f32> {
         match self.storage {
-            Storage::Matrix | Storage::Vector => data,
+            Storage::Matrix | Storage::Vector | Storage::Kernel { .. } => data,
             Storage::Transposed => {
                 let height = data.len() / width.max(1);
                 let mut out = Vec::with_capacity(data.len());

@@ -35,13 +35,13 @@ impl<B: Backend> Model<B> {
                 let rows = crate::decoder::TokenRows { positions, segments: &segments, loss_rows };
                 decoder.gauss_newton(&tangents, ids, &rows, &loss_segments, &mut to)
             }
-            (Arch::Mlp(mlp), Input::Features { values, n_features, targets }) => {
-                let expected = mlp.config.sizes[0];
+            (Arch::Net(net), Input::Features { values, n_features, targets }) => {
+                let expected = net.features;
                 if *n_features != expected {
                     return Err(ModelError::Features { expected, got: *n_features });
                 }
                 let x = self.backend().upload(Shape::new(targets.len(), expected), values)?;
-                mlp.gauss_newton(&tangents, &x, &mut to)
+                net.gauss_newton(&tangents, &x, &mut to)
             }
             (arch, _) => Err(arch.wrong_kind()),
         }

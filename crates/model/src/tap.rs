@@ -73,6 +73,15 @@ impl<B: Backend> Consumer<'_, B> {
         !matches!(self, Self::Values)
     }
 
+    /// Whether it takes this layer.
+    pub(crate) fn wants(&self, layer: &Linear) -> bool {
+        match self {
+            Self::Values => false,
+            Self::Gradients(_) => true,
+            Self::Tap(_) => layer.tap.is_some(),
+        }
+    }
+
     pub(crate) fn gradients(&mut self) -> Option<&mut Params<B>> {
         match self {
             Self::Gradients(grads) => Some(grads),

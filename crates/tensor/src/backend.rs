@@ -1,7 +1,7 @@
 //! The traits that models, taps and folds speak to. They never see a slice, so a GPU backend needs no change in them.
 
 use crate::{
-    Accumulate, Activation, Attention, Buffer, CrossEntropy, Host, Label, Result, RotaryStyle, Segment, Shape,
+    Accumulate, Activation, Attention, Buffer, CrossEntropy, Host, Label, Patches, Result, RotaryStyle, Segment, Shape,
     Transpose,
 };
 
@@ -215,6 +215,27 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn cross_entropy_curvature(&self, logits: &Self::Tensor, tangent: &mut Self::Tensor) -> Result<()>;
     /// ½‖target − x‖² of each row, and its gradient x − target; equal shapes `[n, d]`.
     fn squared_error(&self, x: &Self::Tensor, target: &Self::Tensor) -> Result<(Buffer<f64>, Self::Tensor)>;
+
+    // ---- images ---------------------------------------------------------------------------------------------------
+
+    /// Patches of n images: x `[n · pixels, channels]` → `[n · positions, channels · kernel²]`, columns in the order (channel,
+    /// row, column) of a PyTorch convolution's weight, of which the convolution is the linear layer of these rows.
+    fn im2col_forward(&self, at: &Patches, x: &Self::Tensor) -> Result<Self::Tensor>;
+    /// dy `[n · positions, channels · kernel²]` → dx `[n · pixels, channels]`. (Linear: the forward is its own tangent.)
+    fn im2col_backward(&self, at: &Patches, dy: &Self::Tensor) -> Result<Self::Tensor>;
+    /// The largest of each window, without padding: x `[n · pixels, channels]` → `[n · positions, channels]`.
+    fn max_pool_forward(&self, at: &Patches, x: &Self::Tensor) -> Result<Self::Tensor>;
+    /// dx `[n · pixels, channels]` from dy `[n · positions, channels]` and the forward's input x. Of equal values the first
+    /// takes the gradient.
+    fn max_pool_backward(&self, at: &Patches, dy: &Self::Tensor, x: &Self::Tensor) -> Result<Self::Tensor>;
+    /// The tangent of the largest `[n · positions, channels]` along a tangent dx of x.
+    fn max_pool_jvp(&self, at: &Patches, dx: &Self::Tensor, x: &Self::Tensor) -> Result<Self::Tensor>;
+    /// The mean of each window, without padding: x `[n · pixels, channels]` → `[n · positions, channels]`.
+    fn average_pool_forward(&self, at: &Patches, x: &Self::Tensor) -> Result<Self::Tensor>;
+    /// dy `[n · positions, channels]` → dx `[n · pixels, channels]`. (Linear: the forward is its own tangent.)
+    fn average_pool_backward(&self, at: &Patches, dy: &Self::Tensor) -> Result<Self::Tensor>;
+    /// Each part of `rows` rows transposed: x `[n · rows, cols]` → `[n · cols, rows]`. (With `rows` = cols it is undone.)
+    fn transpose_parts(&self, x: &Self::Tensor, rows: usize) -> Result<Self::Tensor>;
 
     // ---- the updates of optimizers ----------------------------------------------------------------------------------
 

@@ -22,7 +22,8 @@ pub use contraction::Contraction;
 pub use cpu::{Cpu, Matrix, Scalar};
 pub use error::TensorError;
 pub use types::{
-    Accumulate, Activation, Attention, CrossEntropy, Host, Label, Precision, RotaryStyle, Segment, Shape, Transpose,
+    Accumulate, Activation, Attention, CrossEntropy, Host, Label, Patches, Precision, RotaryStyle, Segment, Shape,
+    Transpose,
 };
 
 /// The result of every fallible operation of this crate.

@@ -198,3 +198,67 @@ impl Host for f64 {
         x
     }
 }
+
+/// Square windows over images `[height · width, channels]` (a row per pixel, rows of the image one after the other), as a
+/// convolution or a pool has them. Positions go row by row, as many as have their whole window within the padded image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patches {
+    /// Columns of an image.
+    pub channels: usize,
+    /// Rows of pixels.
+    pub height: usize,
+    /// Pixels of a row.
+    pub width: usize,
+    /// Pixels of a window in each direction.
+    pub kernel: usize,
+    /// Pixels from one window to the next.
+    pub stride: usize,
+    /// Zeros around the image on each side.
+    pub padding: usize,
+}
+
+impl Patches {
+    /// Whether there is a position.
+    pub fn fits(&self) -> bool {
+        let least = self.height.min(self.width) + 2 * self.padding;
+        self.kernel > 0 && self.stride > 0 && self.channels > 0 && self.kernel <= least
+    }
+
+    /// Positions in a column, and in a row.
+    pub fn out(&self) -> [usize; 2] {
+        let along = |len: usize| match (len + 2 * self.padding).checked_sub(self.kernel) {
+            Some(rest) if self.stride > 0 => rest / self.stride + 1,
+            _ => 0,
+        };
+        [along(self.height), along(self.width)]
+    }
+
+    /// Positions of an image.
+    pub fn positions(&self) -> usize {
+        self.out().iter().product()
+    }
+
+    /// Pixels of an image.
+    pub fn pixels(&self) -> usize {
+        self.height * self.width
+    }
+
+    /// Numbers of a patch.
+    pub fn columns(&self) -> usize {
+        self.channels * self.kernel * self.kernel
+    }
+
+    /// The pixels of a window with their offsets in it, both row by row; none where it lies in the padding.
+    pub(crate) fn window(&self, position: usize) -> impl Iterator<Item = (usize, Option<usize>)> + use<> {
+        let Self { height, width, kernel, stride, padding, .. } = *self;
+        let across = self.out()[1].max(1);
+        let (top, left) = (position / across * stride, position % across * stride);
+        (0..kernel).flat_map(move |ky| {
+            let y = (top + ky).checked_sub(padding).filter(|&y| y < height);
+            (0..kernel).map(move |kx| {
+                let x = (left + kx).checked_sub(padding).filter(|&x| x < width);
+                (ky * kernel + kx, y.zip(x).map(|(y, x)| y * width + x))
+            })
+        })
+    }
+}

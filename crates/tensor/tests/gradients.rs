@@ -4,7 +4,9 @@
 mod common;
 
 use common::{F64, Gen, assert_close, assert_derivative, dot};
-use etymon_tensor::{Accumulate, Activation, Backend, CrossEntropy, Label, Matrix, RotaryStyle, Shape, Transpose};
+use etymon_tensor::{
+    Accumulate, Activation, Backend, CrossEntropy, Label, Matrix, Patches, RotaryStyle, Shape, Transpose,
+};
 use proptest::prelude::*;
 
 const ACTIVATIONS: [Activation; 6] = [
@@ -142,6 +144,81 @@ proptest! {
         prop_assert_eq!(values.len(), rows);
         assert_derivative("x", |x| F64.squared_error(x, &target).unwrap().0.iter().sum(), &x, &gradient);
     }
+
+    #[test]
+    fn patches_and_pools_agree_with_finite_differences(
+        (n, channels, height, width) in (1..4_usize, 1..4_usize, 3..8_usize, 3..8_usize),
+        (kernel, stride, padding) in (1..4_usize, 1..4_usize, 0..3_usize),
+        seed: u64,
+    ) {
+        let mut random = Gen(seed);
+        let x = random.matrix::<f64>(n * height * width, channels);
+        let at = Patches { channels, height, width, kernel, stride, padding };
+        let dy = random.matrix(n * at.positions(), at.columns());
+        let dx = F64.im2col_backward(&at, &dy).unwrap();
+        assert_derivative("patches", |x| dot(&F64.im2col_forward(&at, x).unwrap(), &dy), &x, &dx);
+
+        let at = Patches { padding: 0, ..at };
+        let dy = random.matrix(n * at.positions(), channels);
+        let dx = F64.average_pool_backward(&at, &dy).unwrap();
+        assert_derivative("average", |x| dot(&F64.average_pool_forward(&at, x).unwrap(), &dy), &x, &dx);
+        // Distinct values, further apart than the steps of the differences.
+        let ranks = common::table(n * height * width, channels, |i, j| ((i * channels + j) * 7919 % 10007) as f64 / 50.0);
+        let dx = F64.max_pool_backward(&at, &dy, &ranks).unwrap();
+        assert_derivative("max", |x| dot(&F64.max_pool_forward(&at, x).unwrap(), &dy), &ranks, &dx);
+
+        let turned = F64.transpose_parts(&x, height * width).unwrap();
+        assert_close(&F64.transpose_parts(&turned, channels).unwrap(), &x, 0.0);
+        let dy = random.matrix(n * channels, height * width);
+        let value = |x: &_| dot(&F64.transpose_parts(x, height * width).unwrap(), &dy);
+        assert_derivative("transpose", value, &x, &F64.transpose_parts(&dy, channels).unwrap());
+    }
+}
+
+/// Element (image, channel, y, x) of images `[n · height · width, channels]`, 0 in the padding.
+fn pixel(x: &Matrix<f64>, at: &Patches, image: usize, channel: usize, y: isize, column: isize) -> f64 {
+    let inside = (0..at.height as isize).contains(&y) && (0..at.width as isize).contains(&column);
+    let row = || image * at.pixels() + y as usize * at.width + column as usize;
+    if inside { common::at(x, row(), channel) } else { 0.0 }
+}
+
+#[test]
+fn patches_lie_as_the_weight_of_a_convolution_does_and_pools_see_their_windows() {
+    let mut random = Gen(11);
+    let at = Patches { channels: 2, height: 5, width: 6, kernel: 3, stride: 2, padding: 1 };
+    let x = random.matrix::<f64>(3 * 30, 2);
+    let element = |at: &Patches, row: usize, channel: usize, ky: usize, kx: usize| {
+        let (image, position) = (row / at.positions(), row % at.positions());
+        let along = |place: usize, k: usize| (place * at.stride + k) as isize - at.padding as isize;
+        let [_, across] = at.out();
+        pixel(&x, at, image, channel, along(position / across, ky), along(position % across, kx))
+    };
+    assert_eq!(at.out(), [3, 3]);
+    let plain = common::table(27, 18, |i, j| element(&at, i, j / 9, j / 3 % 3, j % 3));
+    assert_close(&F64.im2col_forward(&at, &x).unwrap(), &plain, 0.0);
+
+    let pool = Patches { kernel: 2, padding: 0, ..at };
+    assert_eq!(pool.out(), [2, 3]);
+    let window = |i, c| [(0, 0), (0, 1), (1, 0), (1, 1)].map(|(ky, kx)| element(&pool, i, c, ky, kx));
+    let largest = common::table(18, 2, |i, c| window(i, c).into_iter().fold(f64::MIN, f64::max));
+    assert_close(&F64.max_pool_forward(&pool, &x).unwrap(), &largest, 0.0);
+    let mean = common::table(18, 2, |i, c| window(i, c).iter().sum::<f64>() / 4.0);
+    assert_close(&F64.average_pool_forward(&pool, &x).unwrap(), &mean, 1e-15);
+}
+
+#[test]
+fn windows_that_do_not_fit_their_images_are_refused() {
+    let at = Patches { channels: 2, height: 3, width: 4, kernel: 2, stride: 2, padding: 0 };
+    let x = F64.zeros(Shape::new(24, 2));
+    assert!(F64.im2col_forward(&at, &x).is_ok());
+    assert!(F64.im2col_forward(&at, &F64.zeros(Shape::new(23, 2))).is_err());
+    assert!(F64.im2col_forward(&at, &F64.zeros(Shape::new(24, 3))).is_err());
+    assert!(F64.im2col_forward(&Patches { kernel: 4, ..at }, &x).is_err());
+    assert!(F64.im2col_forward(&Patches { stride: 0, ..at }, &x).is_err());
+    assert!(F64.max_pool_forward(&Patches { padding: 1, ..at }, &x).is_err());
+    assert!(F64.max_pool_backward(&at, &x, &x).is_err());
+    assert!(F64.average_pool_backward(&at, &F64.zeros(Shape::new(5, 3))).is_err());
+    assert!(F64.transpose_parts(&x, 5).is_err());
 }
 
 #[test]

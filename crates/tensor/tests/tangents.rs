@@ -4,7 +4,7 @@
 mod common;
 
 use common::{F64, Gen, assert_close, dot, segment};
-use etymon_tensor::{Activation, Attention, Backend, Matrix, Result, Shape};
+use etymon_tensor::{Activation, Attention, Backend, Matrix, Patches, Result, Shape};
 use proptest::prelude::*;
 
 /// x + t dx.
@@ -36,6 +36,25 @@ proptest! {
         assert_tangent(F64.layer_norm_jvp(&dx, &x, &gain, 1e-2), layer);
         let rms = |t| F64.rms_norm_forward(&moved(&x, t, &dx), &gain, 1e-2).unwrap();
         assert_tangent(F64.rms_norm_jvp(&dx, &x, &gain, 1e-2), rms);
+    }
+
+    #[test]
+    fn tangents_of_patches_and_pools_agree_with_finite_differences(
+        (n, channels, height, width) in (1..4_usize, 1..4_usize, 3..8_usize, 3..8_usize),
+        (kernel, stride) in (1..4_usize, 1..4_usize),
+        seed: u64,
+    ) {
+        let mut random = Gen(seed);
+        let at = Patches { channels, height, width, kernel, stride, padding: 0 };
+        let dx = random.matrix(n * height * width, channels);
+        // Distinct values, further apart than the steps of the differences.
+        let x = common::table(n * height * width, channels, |i, j| ((i * channels + j) * 7919 % 10007) as f64 / 50.0);
+        assert_tangent(F64.max_pool_jvp(&at, &dx, &x), |t| F64.max_pool_forward(&at, &moved(&x, t, &dx)).unwrap());
+        let average = |t| F64.average_pool_forward(&at, &moved(&x, t, &dx)).unwrap();
+        assert_tangent(F64.average_pool_forward(&at, &dx), average);
+        let padded = Patches { padding: 1, ..at };
+        let patches = |t| F64.im2col_forward(&padded, &moved(&x, t, &dx)).unwrap();
+        assert_tangent(F64.im2col_forward(&padded, &dx), patches);
     }
 
     #[test]

@@ -91,11 +91,10 @@ impl Job {
             let problem = format!("must be from 2 to the context of the model, {context}; is {max_tokens}");
             return Err(TrainError::setting("max_tokens", problem));
         }
-        let task = match model {
-            ModelConfig::Mlp(mlp) if mlp.task == etymon_model::Task::Regression => Some(Task::Regression),
-            ModelConfig::Mlp(_) => Some(Task::Classification),
-            ModelConfig::Decoder(_) => None,
-        };
+        let task = model.rows().map(|rows| match rows.task {
+            etymon_model::Task::Classification => Task::Classification,
+            etymon_model::Task::Regression => Task::Regression,
+        });
         let eos = encoder.and_then(Encoder::end_of_text);
         Ok(CorpusOptions {
             format: self.format,
@@ -121,7 +120,9 @@ impl Job {
 
 /// Fills in what the tokenizer says about a new language model.
 fn complete(mut json: Map<String, Value>, encoder: Option<&Encoder>) -> Value {
-    if let Some(encoder) = encoder.filter(|_| json.get("model_type").is_some_and(|kind| kind != "mlp")) {
+    if let Some(encoder) =
+        encoder.filter(|_| json.get("model_type").is_some_and(|kind| kind != "mlp" && kind != "convnet"))
+    {
         json.entry("vocab_size").or_insert_with(|| encoder.vocab_size().into());
         if let Some(id) = encoder.end_of_text() {
             json.entry("bos_token_id").or_insert_with(|| id.into());

@@ -92,7 +92,7 @@ pub enum Command {
 /// The model and its tapped layers.
 #[derive(Clone, Debug, Args)]
 pub struct ModelArgs {
-    /// Hugging Face folder (config.json, *.safetensors), MLP folder, or .gguf file
+    /// Hugging Face folder (config.json, *.safetensors), MLP or ConvNet folder, or .gguf file
     #[arg(long, value_name = "PATH")]
     pub model: PathBuf,
     /// tokenizer.json [default: the model's]

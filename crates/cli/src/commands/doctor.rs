@@ -2,7 +2,7 @@
 
 use etymon_curvature::{Factors, Spectrum};
 use etymon_data::{Batch, Content, Example, Padding, Target};
-use etymon_model::{Consumer, LayerId, Model, ModelConfig, Objective, Task};
+use etymon_model::{Consumer, LayerId, Model, Objective, Task};
 use etymon_store::RunFolder;
 use etymon_tensor::{Backend, Cpu, Precision};
 use rand::{RngExt, SeedableRng};
@@ -98,19 +98,19 @@ fn examples(args: &DoctorArgs, opened: &Opened) -> Result<Vec<Example>> {
 
 fn random_examples(model: &Model<Work>) -> Vec<Example> {
     let mut rng = ChaCha8Rng::seed_from_u64(0);
-    let content = |i: usize, rng: &mut ChaCha8Rng| match model.config() {
-        ModelConfig::Decoder(c) => {
-            let n = (5 + 7 * i).min(c.context);
-            Content::Tokens { ids: (0..n).map(|_| rng.random_range(0..c.vocab as u32)).collect(), loss_start: 1 }
-        }
-        ModelConfig::Mlp(c) => {
-            let d_out = c.sizes[c.sizes.len() - 1];
-            let values = (0..c.sizes[0]).map(|_| rng.random::<f32>()).collect();
-            let target = match c.task {
-                Task::Classification => Target::Class(rng.random_range(0..d_out as u32)),
-                Task::Regression => Target::Values((0..d_out).map(|_| rng.random::<f32>()).collect()),
+    let content = |i: usize, rng: &mut ChaCha8Rng| match (model.config(), model.config().rows()) {
+        (_, Some(shape)) => {
+            let values = (0..shape.features).map(|_| rng.random::<f32>()).collect();
+            let target = match shape.task {
+                Task::Classification => Target::Class(rng.random_range(0..shape.outputs as u32)),
+                Task::Regression => Target::Values((0..shape.outputs).map(|_| rng.random::<f32>()).collect()),
             };
             Content::Features { values, target }
+        }
+        (config, None) => {
+            let n = (5 + 7 * i).min(config.context().unwrap_or(usize::MAX));
+            let vocab = config.vocab().unwrap_or(0) as u32;
+            Content::Tokens { ids: (0..n).map(|_| rng.random_range(0..vocab)).collect(), loss_start: 1 }
         }
     };
     (0..EXAMPLES)

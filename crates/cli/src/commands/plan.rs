@@ -141,7 +141,8 @@ fn eigen_seconds(backend: &Work, numbers: &[f32]) -> Result<f64> {
     let mut sums = backend.sums(Shape::new(d, d), vec![0.0; d * d])?;
     backend.syrk_accumulate(&x, &mut sums)?;
     let s = backend.take_values(sums);
-    let spec = LayerSpec { name: "calibration".to_owned(), d_in: 1, d_out: d, bias: false, input: LayerId(0) };
+    let spec =
+        LayerSpec { name: "calibration".to_owned(), d_in: 1, d_out: d, bias: false, input: LayerId(0), positions: 1 };
     let layer = LayerCovariance { a: vec![1.0], s, rows: 1 };
     let sums = Covariances { layers: vec![layer], examples: 1 };
     let started = Instant::now();

@@ -6,10 +6,12 @@ use serde_json::{Value, json};
 use super::json::{activation, activation_name};
 use crate::{ModelError, Result};
 
-/// What the output of an MLP means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What the output of a model of feature rows means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Task {
     /// Logits of classes; loss −log p(label).
+    #[default]
     Classification,
     /// Values; loss ½‖y − ŷ‖².
     Regression,

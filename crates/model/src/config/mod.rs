@@ -1,5 +1,6 @@
 //! What `config.json` says, as one description: GPT-2, GPT-NeoX and the Llama family are one decoder with choices.
 
+mod convnet;
 mod decoder;
 mod json;
 mod mlp;
@@ -7,10 +8,11 @@ mod mlp;
 use serde_json::Value;
 
 use crate::{ModelError, Result};
+pub use convnet::{ConvNetConfig, NetLayer};
 pub use decoder::{DecoderConfig, Family, MlpKind, Norm, Positions, Residual};
 pub use mlp::{MlpConfig, Task};
 
-const KNOWN: &str = "gpt2, gpt_neox, llama, mistral, qwen2, mlp";
+const KNOWN: &str = "gpt2, gpt_neox, llama, mistral, qwen2, mlp, convnet";
 
 /// The architecture of a model.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,6 +21,19 @@ pub enum ModelConfig {
     Decoder(DecoderConfig),
     /// A multi-layer perceptron.
     Mlp(MlpConfig),
+    /// A convolutional network.
+    ConvNet(ConvNetConfig),
+}
+
+/// What a model of feature rows reads and gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowShape {
+    /// Numbers of a row.
+    pub features: usize,
+    /// Numbers of an output.
+    pub outputs: usize,
+    /// Meaning of the output.
+    pub task: Task,
 }
 
 impl ModelConfig {
@@ -35,7 +50,17 @@ impl ModelConfig {
             "mistral" => DecoderConfig::llama(json, Family::Mistral).map(Self::Decoder),
             "qwen2" => DecoderConfig::llama(json, Family::Qwen2).map(Self::Decoder),
             "mlp" => MlpConfig::from_json(json).map(Self::Mlp),
+            "convnet" => ConvNetConfig::from_json(json).map(Self::ConvNet),
             other => Err(ModelError::UnknownArchitecture { found: other.to_owned(), known: KNOWN }),
+        }
+    }
+
+    /// What a model of feature rows reads and gives; `None` for language models.
+    pub fn rows(&self) -> Option<RowShape> {
+        match self {
+            Self::Decoder(_) => None,
+            Self::Mlp(c) => Some(RowShape { features: c.sizes[0], outputs: c.sizes[c.sizes.len() - 1], task: c.task }),
+            Self::ConvNet(c) => Some(RowShape { features: c.features(), outputs: c.outputs(), task: c.task }),
         }
     }
 
@@ -43,7 +68,7 @@ impl ModelConfig {
     pub fn context(&self) -> Option<usize> {
         match self {
             Self::Decoder(c) => Some(c.context),
-            Self::Mlp(_) => None,
+            Self::Mlp(_) | Self::ConvNet(_) => None,
         }
     }
 
@@ -51,7 +76,7 @@ impl ModelConfig {
     pub fn vocab(&self) -> Option<usize> {
         match self {
             Self::Decoder(c) => Some(c.vocab),
-            Self::Mlp(_) => None,
+            Self::Mlp(_) | Self::ConvNet(_) => None,
         }
     }
 }

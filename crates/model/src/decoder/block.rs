@@ -145,7 +145,10 @@ impl Block {
 
     fn qkv_forward<B: Backend>(&self, ctx: &Ctx<'_, B>, normed: &B::Tensor) -> Result<[B::Tensor; 3]> {
         let mut qkv = match &self.qkv {
-            Qkv::Separate([q, k, v]) => [ctx.linear(q, normed)?, ctx.linear(k, normed)?, ctx.linear(v, normed)?],
+            Qkv::Separate(layers) => {
+                let [q, k, v] = &**layers;
+                [ctx.linear(q, normed)?, ctx.linear(k, normed)?, ctx.linear(v, normed)?]
+            }
             Qkv::Fused(layer) => self.split(ctx, &ctx.linear(layer, normed)?)?,
         };
         ctx.rotate(&mut qkv[0], false)?;
@@ -178,7 +181,8 @@ impl Block {
                 let all = ctx.backend.concat_cols(&[&dq, &dk, &dv])?;
                 ctx.linear_backward(layer, &all, &saved.normed, to)
             }
-            Qkv::Separate([lq, lk, lv]) => {
+            Qkv::Separate(layers) => {
+                let [lq, lk, lv] = &**layers;
                 let mut dnormed = ctx.linear_backward(lv, &dv, &saved.normed, to)?;
                 for (layer, d) in [(lk, &dk), (lq, &dq)] {
                     let part = ctx.linear_backward(layer, d, &saved.normed, to)?;

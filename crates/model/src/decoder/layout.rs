@@ -93,7 +93,7 @@ impl Decoder {
         };
         let name = names.head.to_owned();
         let (d_in, d_out, role) = (c.d_model, c.vocab, Role::Head);
-        let head = Linear { name, weight, bias: None, d_in, d_out, role, input: weight, tap: None };
+        let head = Linear { name, weight, bias: None, d_in, d_out, role, input: weight, positions: 1, tap: None };
         Self { embedding, positions, blocks, final_norm, head, config }
     }
 }
@@ -122,7 +122,7 @@ fn block(c: &DecoderConfig, names: &Names, index: usize, plan: &mut Blueprint) -
             let [lq, lk, lv] = [(0, q), (1, kv), (2, kv)]
                 .map(|(i, width)| plan.linear(at(names.qkv[i]), d, width, c.qkv_bias, storage, normal));
             let (lk, lv) = (lk.sharing_input_of(&lq), lv.sharing_input_of(&lq));
-            Qkv::Separate([lq, lk, lv])
+            Qkv::Separate(Box::new([lq, lk, lv]))
         }
     };
     let output = plan.linear(at(names.output), q, d, c.output_bias, storage, residual);

@@ -26,7 +26,7 @@ pub(crate) struct NormParams {
 #[derive(Clone, Debug)]
 enum Qkv {
     Fused(Linear),
-    Separate([Linear; 3]),
+    Separate(Box<[Linear; 3]>),
 }
 
 #[derive(Clone, Debug)]
@@ -89,7 +89,7 @@ impl Block {
     fn linears_mut(&mut self) -> impl Iterator<Item = &mut Linear> {
         let qkv = match &mut self.qkv {
             Qkv::Fused(l) => std::slice::from_mut(l),
-            Qkv::Separate(ls) => ls,
+            Qkv::Separate(ls) => &mut ls[..],
         };
         let MlpLayers { gate, up, down, .. } = &mut self.mlp;
         qkv.iter_mut().chain(std::iter::once(&mut self.output)).chain(gate.iter_mut()).chain([up, down])
@@ -100,7 +100,7 @@ impl Qkv {
     fn linears(&self) -> &[Linear] {
         match self {
             Self::Fused(l) => std::slice::from_ref(l),
-            Self::Separate(ls) => ls,
+            Self::Separate(ls) => &ls[..],
         }
     }
 }

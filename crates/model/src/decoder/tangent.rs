@@ -106,7 +106,10 @@ impl Block {
     ) -> Result<[B::Tensor; 3]> {
         let linear = |layer| tangents.linear(layer, normed, dnormed);
         let mut qkv = match &self.qkv {
-            Qkv::Separate([q, k, v]) => [linear(q)?, linear(k)?, linear(v)?],
+            Qkv::Separate(layers) => {
+                let [q, k, v] = &**layers;
+                [linear(q)?, linear(k)?, linear(v)?]
+            }
             Qkv::Fused(layer) => self.split(ctx, &linear(layer)?)?,
         };
         ctx.rotate(&mut qkv[0], false)?;

@@ -7,6 +7,7 @@ mod elementwise;
 mod example_dots;
 mod examples;
 mod folds;
+mod images;
 mod loss;
 mod matrix;
 mod movement;
@@ -24,7 +25,7 @@ pub use scalar::Scalar;
 
 use crate::pool;
 use crate::{
-    Accumulate, Activation, Attention, Backend, Buffer, CrossEntropy, Folds, Host, Label, Precision, Result,
+    Accumulate, Activation, Attention, Backend, Buffer, CrossEntropy, Folds, Host, Label, Patches, Precision, Result,
     RotaryStyle, Segment, Shape, Transpose,
 };
 use std::marker::PhantomData;
@@ -290,6 +291,38 @@ impl<T: Scalar> Backend for Cpu<T> {
 
     fn squared_error(&self, x: &Matrix<T>, target: &Matrix<T>) -> Result<(Buffer<f64>, Matrix<T>)> {
         loss::squared_error(x, target)
+    }
+
+    fn im2col_forward(&self, at: &Patches, x: &Matrix<T>) -> Result<Matrix<T>> {
+        images::im2col_forward(at, x)
+    }
+
+    fn im2col_backward(&self, at: &Patches, dy: &Matrix<T>) -> Result<Matrix<T>> {
+        images::im2col_backward(at, dy)
+    }
+
+    fn max_pool_forward(&self, at: &Patches, x: &Matrix<T>) -> Result<Matrix<T>> {
+        images::max_pool_forward(at, x)
+    }
+
+    fn max_pool_backward(&self, at: &Patches, dy: &Matrix<T>, x: &Matrix<T>) -> Result<Matrix<T>> {
+        images::max_pool_backward(at, dy, x)
+    }
+
+    fn max_pool_jvp(&self, at: &Patches, dx: &Matrix<T>, x: &Matrix<T>) -> Result<Matrix<T>> {
+        images::max_pool_jvp(at, dx, x)
+    }
+
+    fn average_pool_forward(&self, at: &Patches, x: &Matrix<T>) -> Result<Matrix<T>> {
+        images::average_pool_forward(at, x)
+    }
+
+    fn average_pool_backward(&self, at: &Patches, dy: &Matrix<T>) -> Result<Matrix<T>> {
+        images::average_pool_backward(at, dy)
+    }
+
+    fn transpose_parts(&self, x: &Matrix<T>, rows: usize) -> Result<Matrix<T>> {
+        images::transpose_parts(x, rows)
     }
 
     fn adamw_update(

@@ -2,7 +2,7 @@
 
 use etymon_curvature::{CurvatureError, Factors};
 use etymon_data::Example;
-use etymon_model::{Measurement, Model, ModelConfig, ModelError, Task};
+use etymon_model::{Measurement, Model, ModelError, Task};
 use etymon_store::RunFolder;
 
 use crate::args::{MeasurementArg, ScoreArgs};
@@ -68,11 +68,11 @@ pub fn queries(args: &ScoreArgs, methods: &[ScoreMethod], opened: &Opened) -> Re
     if let Some(query) = queries.iter().find(|q| RESERVED.contains(&q.id.as_str())) {
         return Err(CliError::QueryId { id: query.id.clone() });
     }
-    if let ModelConfig::Mlp(config) = opened.model.config()
-        && config.task == Task::Regression
+    if let Some(shape) = opened.model.config().rows()
+        && shape.task == Task::Regression
         && args.measurement == MeasurementArg::Margin
     {
-        let (measurement, task) = (Measurement::Margin.name(), config.task.name());
+        let (measurement, task) = (Measurement::Margin.name(), shape.task.name());
         return Err(ModelError::Measurement { measurement, task }.into());
     }
     Ok(queries)
