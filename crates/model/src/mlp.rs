@@ -53,13 +53,13 @@ impl Mlp {
     pub fn output<B: Backend>(&self, backend: &B, params: &Params<B>, x: &B::Tensor) -> Result<B::Tensor> {
         let inputs = self.forward(backend, params, x)?.inputs;
         let (Some(last), Some(input)) = (self.layers.last(), inputs.last()) else { return Ok(x.clone()) };
-        linear(backend, params, last, input)
+        last.forward(backend, params, input)
     }
 
     fn forward<B: Backend>(&self, backend: &B, params: &Params<B>, x: &B::Tensor) -> Result<Trace<B>> {
         let (mut inputs, mut before) = (vec![x.clone()], Vec::new());
         for (i, layer) in self.layers.iter().enumerate().take(self.layers.len() - 1) {
-            let pre = linear(backend, params, layer, &inputs[i])?;
+            let pre = layer.forward(backend, params, &inputs[i])?;
             inputs.push(backend.activation_forward(self.config.activation, &pre));
             before.push(pre);
         }
@@ -86,9 +86,9 @@ impl Mlp {
                 head::run(backend, params, last, input, &at, to)?
             }
             Goal::Values { .. } | Goal::Noise(_) => {
-                let (values, dout) = error(backend, &linear(backend, params, last, input)?, goal)?;
-                to.linear(backend, last, input, &dout, rows)?;
-                (values, Some(backend.linear_backward(&dout, params.get(last.weight))?))
+                let (values, dout) = error(backend, &last.forward(backend, params, input)?, goal)?;
+                last.hand_to(to, (backend, params), input, &dout, rows)?;
+                (values, Some(last.backward(backend, params, &dout)?))
             }
         };
         self.backward(backend, params, &Trace { inputs, before }, dx, rows, to)?;
@@ -111,9 +111,9 @@ impl Mlp {
         for (i, layer) in self.layers.iter().enumerate().take(self.layers.len() - 1).rev() {
             let Some(dy) = dx.take() else { break };
             let dpre = backend.activation_backward(self.config.activation, &dy, &before[i])?;
-            to.linear(backend, layer, &inputs[i], &dpre, rows)?;
+            layer.hand_to(to, (backend, params), &inputs[i], &dpre, rows)?;
             if i > 0 {
-                dx = Some(backend.linear_backward(&dpre, params.get(layer.weight))?);
+                dx = Some(layer.backward(backend, params, &dpre)?);
             }
         }
         Ok(())
@@ -141,8 +141,8 @@ impl Mlp {
             head::gauss_newton(tangents, last, (input, din.as_ref()), &examples, to)?
         } else {
             let dout = tangents.linear(last, input, din.as_ref())?;
-            to.linear(backend, last, input, &dout, rows)?;
-            Some(backend.linear_backward(&dout, params.get(last.weight))?)
+            last.hand_to(to, (backend, params), input, &dout, rows)?;
+            Some(last.backward(backend, params, &dout)?)
         };
         self.backward(backend, params, &trace, dx, rows, to)
     }
@@ -151,11 +151,6 @@ impl Mlp {
 /// Each row is an example.
 fn single_rows(n: usize) -> Buffer<Segment> {
     (0..n).map(|start| Segment { start, len: 1 }).collect()
-}
-
-fn linear<B: Backend>(backend: &B, params: &Params<B>, layer: &Linear, x: &B::Tensor) -> Result<B::Tensor> {
-    let bias = layer.bias.map(|id| params.get(id));
-    Ok(backend.linear_forward(x, params.get(layer.weight), bias)?)
 }
 
 /// ½‖target − ŷ‖² of each row and its gradient.
