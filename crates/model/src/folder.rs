@@ -102,7 +102,8 @@ pub fn tokenizer_file(path: &Path) -> PathBuf {
 }
 
 /// The tokenizer that comes with a model: `tokenizer.json` of its folder (or beside a GGUF file), or the one in the
-/// GGUF's metadata. `None` when there is none, as in many folders of adapters.
+/// GGUF's metadata. `None` when there is none. Adapters
+/// without one have that of their base.
 ///
 /// # Errors
 /// A file that cannot be read, and a GGUF tokenizer of a kind that etymon does not know.
@@ -111,6 +112,9 @@ pub fn tokenizer_json(path: &Path) -> Result<Option<String>> {
     if file.exists() {
         let json: Value = read_json(&file)?;
         return Ok(Some(json.to_string()));
+    }
+    if let Some(base) = adapter_base(path)? {
+        return tokenizer_json(&base);
     }
     if is_gguf(path) { Ok(Some(GgufModel::open(path)?.tokenizer_json()?)) } else { Ok(None) }
 }

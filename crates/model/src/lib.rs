@@ -25,7 +25,7 @@ mod second;
 mod tangent;
 mod tap;
 
-pub use adapter::{Lora, adapter_base};
+pub use adapter::{Lora, adapter_base, is_adapter};
 pub use config::{DecoderConfig, Family, MlpConfig, MlpKind, ModelConfig, Norm, Positions, Residual, Task};
 pub use error::{ModelError, Result};
 pub use folder::{load, load_on, model_files, save, tokenizer_file, tokenizer_json};

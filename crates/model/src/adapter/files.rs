@@ -17,8 +17,8 @@ const WEIGHTS: &str = "adapter_model.safetensors";
 /// What PEFT puts before the names of the base model.
 const PREFIX: &str = "base_model.model.";
 
-/// Whether a path is a folder of adapters.
-pub(crate) fn is_adapter(path: &Path) -> bool {
+/// Whether a path is a PEFT folder of adapters.
+pub fn is_adapter(path: &Path) -> bool {
     path.join(CONFIG).exists()
 }
 
@@ -123,6 +123,17 @@ impl Layers {
             return Err(ModelError::MissingParameter { path, name });
         }
         Ok(layers.into_iter().collect())
+    }
+}
+
+impl<B: Backend> Model<B> {
+    /// This model, which has none, with the adapters of a PEFT folder; what the folder says of its base does not count.
+    ///
+    /// # Errors
+    /// As [`load_on`](crate::load_on).
+    pub fn with_adapters_of(self, folder: &Path) -> Result<Self> {
+        let base = read_config(folder)?.base;
+        load_adapter(self, &base, folder)
     }
 }
 

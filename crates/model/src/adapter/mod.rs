@@ -13,8 +13,8 @@ use crate::params::Params;
 use crate::tap::{Consumer, Rows};
 
 pub use config::Lora;
-pub use files::adapter_base;
-pub(crate) use files::{adapter_files, is_adapter, load_adapter, save_adapter};
+pub use files::{adapter_base, is_adapter};
+pub(crate) use files::{adapter_files, load_adapter, save_adapter};
 
 /// A and B as linear layers of their own, without bias: taps and gradients are those of these layers.
 #[derive(Clone, Debug)]
