@@ -21,6 +21,7 @@ mod pack;
 mod prefetch;
 mod rows;
 mod schema;
+mod spread;
 mod windows;
 
 pub use batch::{Batch, BatchLimits, Batches, Input, Padding, RowRange};
@@ -34,6 +35,7 @@ pub use files::DataFile;
 pub use filter::{Candidate, CandidateFilter, union_of};
 pub use options::{BadRows, CorpusOptions, Format, Overlong, Packing, Task};
 pub use prefetch::Prefetch;
+pub use spread::Spread;
 pub use windows::{Window, WindowBatch, WindowSize, Windows};
 
 /// The result of every fallible operation of this crate.

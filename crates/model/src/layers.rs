@@ -85,7 +85,7 @@ pub(crate) fn tappable<'a>(layers: impl Iterator<Item = &'a mut Linear>) -> Vec<
 }
 
 /// Gives ids to the layers that `pattern` selects, in forward order, and returns their specs.
-pub(crate) fn select<'a>(pattern: Option<&str>, layers: Vec<&'a mut Linear>) -> Result<Vec<LayerSpec>> {
+pub(crate) fn select(pattern: Option<&str>, layers: Vec<&mut Linear>) -> Result<Vec<LayerSpec>> {
     let regex = pattern
         .map(|p| Regex::new(p).map_err(|source| ModelError::Pattern { pattern: p.to_owned(), source }))
         .transpose()?;
@@ -108,7 +108,7 @@ pub(crate) fn select<'a>(pattern: Option<&str>, layers: Vec<&'a mut Linear>) -> 
 }
 
 /// Gives ids to the layers that are `chosen`, in forward order, and returns their specs.
-pub(crate) fn tap_where<'a>(layers: Vec<&'a mut Linear>, mut chosen: impl FnMut(&Linear) -> bool) -> Vec<LayerSpec> {
+pub(crate) fn tap_where(layers: Vec<&mut Linear>, mut chosen: impl FnMut(&Linear) -> bool) -> Vec<LayerSpec> {
     let (mut specs, mut inputs) = (Vec::new(), BTreeMap::new());
     for layer in layers {
         let id = LayerId(specs.len());

@@ -101,7 +101,7 @@ fn tap_layers_of_factors(args: &ScoreArgs, model: &mut Model<Work>) -> Result<()
         return Err(CliError::Usage { option: "--factors", problem });
     };
     let run = RunFolder::open_complete(folder, "factors")?;
-    require_same_model(&run, &args.model.model)?;
+    require_same_model(&run, &args.model)?;
     if args.model.layers.is_none() {
         model.select_layers(run.manifest().spec.config["layers"].as_str())?;
     }
@@ -128,7 +128,7 @@ fn candidates(
 }
 
 fn open_folder(args: &ScoreArgs, model: &Model<Work>, corpus: &Corpus) -> Result<Folder> {
-    let mut inputs = model_fingerprints(&args.model.model)?;
+    let mut inputs = model_fingerprints(&args.model)?;
     inputs.extend(tokenizer_fingerprint(&args.model)?);
     inputs.extend(data_fingerprints("data", corpus)?);
     for (i, path) in args.queries.iter().enumerate() {

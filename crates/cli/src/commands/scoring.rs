@@ -7,7 +7,7 @@ use std::time::Instant;
 use etymon_attribution::{Parts, Queries, QueryValue, Rank, Ranked, ScoreBlock, ScoreSink, Tee, TopK, behind};
 use etymon_attribution::{score, self_influence};
 use etymon_curvature::{Factors, Preconditioner, Spectrum};
-use etymon_data::{Batch, BatchLimits, Batches, Corpus, DataError, Example, ExampleIndex, Padding};
+use etymon_data::{Batch, BatchLimits, Batches, Corpus, DataError, Example, ExampleIndex, Padding, Spread};
 use etymon_model::Model;
 use etymon_store::RunFolder;
 use etymon_tensor::Backend;
@@ -108,7 +108,8 @@ impl Job<'_> {
         queries: &Queries<Work>,
         preconditioner: Preconditioner<'_>,
     ) -> Result<Queries<Work>> {
-        let examples = spread(self.examples_of_all(), self.counted.examples, self.args.solve.solve_rows);
+        let spread = Spread::new(self.args.solve.solve_rows as u64, self.counted.examples);
+        let examples = self.examples_of_all().filter(|e| e.as_ref().map_or(true, |e| spread.contains(e.index.0)));
         let batches: Vec<Batch> = Batches::new(examples, self.limits())
             .map(|group| Ok(Batch::stack(&group?, Padding::None)?))
             .collect::<Result<_>>()?;
@@ -230,12 +231,6 @@ impl Job<'_> {
     fn limits(&self) -> BatchLimits {
         BatchLimits { max_rows: self.choice.batch_rows, max_examples: usize::MAX }
     }
-}
-
-/// About `n` of `of` examples, evenly spread.
-fn spread<E>(examples: impl Iterator<Item = E>, of: u64, n: usize) -> impl Iterator<Item = E> {
-    let n = n as u64;
-    examples.zip(0u64..).filter(move |(_, i)| n >= of || i * n / of != (i + 1) * n / of).map(|(example, _)| example)
 }
 
 struct Progress<'a>(&'a Task);

@@ -24,6 +24,7 @@ pub(crate) struct NormParams {
 
 /// Queries, keys and values: one layer whose output is q | k | v, or three.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "one per block")]
 enum Qkv {
     Fused(Linear),
     Separate([Linear; 3]),
