@@ -3,8 +3,8 @@ that it computes. Needs torch, transformers, peft:
 
     python scripts/golden_adapters.py
 
-With an argument it checks instead: prints the largest difference between the logits of a PEFT folder, as PEFT loads it, and
-`logits.json` beside it (`{"input_ids": [...], "logits": [...]}`).
+With the run folder of an `etymon train` with `[lora]` and `merge = true` it checks instead: PEFT's logits of `model/`
+against those of `merged/`, and of the base.
 """
 
 import json
@@ -51,14 +51,16 @@ def make(family):
     save_file({"input_ids": ids, "logits": logits.contiguous()}, out / "expected.safetensors")
 
 
-def check(folder):
-    config = json.loads((folder / "adapter_config.json").read_text())
-    model = PeftModel.from_pretrained(base(config["base_model_name_or_path"]), folder).eval()
-    expected = json.loads((folder / "logits.json").read_text())
-    ids = torch.tensor([expected["input_ids"]])
+def check(run):
+    config = json.loads((run / "model/adapter_config.json").read_text())
+    ids = torch.arange(1, 13)[None]
     with torch.no_grad():
-        logits = model(ids).logits[0].flatten()
-    print("largest difference", (logits - torch.tensor(expected["logits"])).abs().max().item())
+        plain = base(config["base_model_name_or_path"])
+        before = plain(ids).logits
+        adapted = PeftModel.from_pretrained(plain, run / "model").eval()(ids).logits
+        merged = base(run / "merged")(ids).logits
+    print("adapters against merged:", (adapted - merged).abs().max().item())
+    print("adapters against base:", (adapted - before).abs().max().item())
 
 
 if __name__ == "__main__":

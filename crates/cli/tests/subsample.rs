@@ -47,13 +47,14 @@ fn agreement(x: &[f32], y: &[f32], n: usize) -> (f64, f64) {
 }
 
 #[test]
-fn a_fit_on_a_part_uses_as_many_examples_and_ranks_nearly_as_the_whole() {
-    let of = |n| scores("digits", "digits/train.csv", "digits/query.csv", n);
-    let ((all, whole), (half, part)) = (of(None), of(Some(700)));
-    assert_eq!((all["examples"].as_u64(), half["examples"].as_u64()), (Some(1400), Some(700)));
-    assert_eq!(half["data"]["examples"], 1400, "the data are those that were given");
-    let (mean, least) = agreement(&part, &whole, 1400);
-    assert!(mean > 0.9 && mean < 0.99999, "mean {mean}, least {least}");
+fn a_fit_on_a_part_uses_as_many_examples_and_scores_a_language_model_nearly_as_the_whole() {
+    let of = |n| scores("lm", "lm/train.jsonl", "lm/query.jsonl", n);
+    let ((all, whole), (half, part)) = (of(None), of(Some(150)));
+    assert_eq!((all["examples"].as_u64(), half["examples"].as_u64()), (Some(300), Some(150)));
+    assert_eq!(half["data"]["examples"], 300, "the data are those that were given");
+    // Measured: 0.9975 and 0.9956 (docs/fit-on-a-part.md, where a classifier does far worse).
+    let (mean, least) = agreement(&part, &whole, 300);
+    assert!(least > 0.99 && mean < 0.99999, "mean {mean}, least {least}");
 }
 
 /// The measurement of docs/fit-on-a-part.md.
