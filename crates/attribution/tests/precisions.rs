@@ -30,6 +30,7 @@ fn scores(precision: Precision) -> (Vec<f32>, usize) {
         labels: Labels::Model { seed: 0 },
         correction: true,
         max_examples: None,
+        sample: None,
         shard_examples: 1024,
         limits,
         groups: LayerGroups::one(model.layers()),

@@ -127,6 +127,7 @@ fn model_help(error: &ModelError) -> Option<&'static str> {
     match error {
         ModelError::Vocabulary { .. } => Some(OTHER_TOKENIZER),
         ModelError::Target { .. } => Some("check the label column (--label) and the task in config.json"),
+        ModelError::NoBase { .. } => Some("give the folder of the base model with --base"),
         ModelError::BatchKind { .. } => Some("is this the data set of this model?"),
         _ => None,
     }

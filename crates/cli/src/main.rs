@@ -9,7 +9,6 @@ mod machine;
 mod method;
 mod open;
 mod progress;
-mod sample;
 
 use std::process::ExitCode;
 

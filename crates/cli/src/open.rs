@@ -1,12 +1,12 @@
 //! What commands open: models, tokenizers, corpora, queries. Everything is checked before long work.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use etymon_data::{
     BadRows, Corpus, CorpusOptions, DataError, Encoder, Example, Format, Overlong, Packing, Task as DataTask,
 };
-use etymon_model::{Model, load, model_files, tokenizer_file, tokenizer_json};
+use etymon_model::{Model, adapter_base, is_adapter, load, load_on, model_files, tokenizer_file, tokenizer_json};
 use etymon_store::{Fingerprint, RunFolder, fingerprint};
 use etymon_tensor::{Cpu, Precision};
 use serde_json::{Value, json};
@@ -27,13 +27,41 @@ pub struct Opened {
 
 /// Loads a model, chooses its layers, loads its tokenizer.
 pub fn open_model(args: &ModelArgs, precision: Precision) -> Result<Opened> {
-    let mut model = load(Cpu::with_precision(precision), &args.model)?;
+    let backend = Cpu::with_precision(precision);
+    let mut model = match base_of(args)? {
+        Some(base) => load_on(backend, &args.model, &base)?,
+        None => load(backend, &args.model)?,
+    };
+    if args.merged {
+        model = model.merged()?;
+    }
     model.select_layers(args.layers.as_deref())?;
     let encoder = match &args.tokenizer {
         Some(path) => Some(Encoder::from_file(path)?),
-        None => tokenizer_json(&args.model)?.map(|json| Encoder::from_bytes(json.as_bytes())).transpose()?,
+        None => tokenizer_json(&tokenizer_home(args)?)?.map(|json| Encoder::from_bytes(json.as_bytes())).transpose()?,
     };
     Ok(Opened { model, encoder })
+}
+
+/// The base of a model that is a folder of adapters.
+fn base_of(args: &ModelArgs) -> Result<Option<PathBuf>> {
+    let unfit = |option| {
+        let problem = format!("{} is not a folder of adapters (adapter_config.json)", args.model.display());
+        Err(CliError::Usage { option, problem })
+    };
+    match (is_adapter(&args.model), &args.base) {
+        (true, Some(base)) => Ok(Some(base.clone())),
+        (true, None) => Ok(adapter_base(&args.model)?),
+        (false, Some(_)) => unfit("--base"),
+        (false, None) if args.merged => unfit("--merged"),
+        (false, None) => Ok(None),
+    }
+}
+
+/// Where the model's tokenizer is: adapters may come with one, or use that of their base.
+fn tokenizer_home(args: &ModelArgs) -> Result<PathBuf> {
+    let own = args.model.clone();
+    Ok(if tokenizer_file(&own).exists() { own } else { base_of(args)?.unwrap_or(own) })
 }
 
 /// Opens the training data.
@@ -139,6 +167,7 @@ pub fn with_reading<const N: usize>(own: [(&str, Value); N], args: &DataArgs) ->
 }
 
 /// What a first reading of a corpus found.
+#[derive(Clone)]
 pub struct Counted {
     /// Examples.
     pub examples: u64,
@@ -157,6 +186,12 @@ pub struct Counted {
 }
 
 impl Counted {
+    /// `n` examples as these are.
+    pub fn part(&self, n: u64) -> Self {
+        let part = |x: u64| (x * n).div_ceil(self.examples.max(1));
+        Self { examples: n, tokens: part(self.tokens), rows: part(self.rows), ..self.clone() }
+    }
+
     /// One line.
     pub fn describe(&self) -> String {
         let mut text = format!("{} examples", self.examples);
@@ -181,7 +216,10 @@ impl Counted {
 
 /// Fingerprint of the tokenizer file, if there is one (a GGUF holds its own).
 pub fn tokenizer_fingerprint(args: &ModelArgs) -> Result<BTreeMap<String, Fingerprint>> {
-    let path = args.tokenizer.clone().unwrap_or_else(|| tokenizer_file(&args.model));
+    let path = match &args.tokenizer {
+        Some(path) => path.clone(),
+        None => tokenizer_file(&tokenizer_home(args)?),
+    };
     let mut out = BTreeMap::new();
     if path.exists() {
         out.insert("tokenizer".to_owned(), fingerprint(&path)?);
@@ -190,7 +228,7 @@ pub fn tokenizer_fingerprint(args: &ModelArgs) -> Result<BTreeMap<String, Finger
 }
 
 /// Whether the model's files are those that a run was made with; the error names the file that differs.
-pub fn require_same_model(run: &RunFolder, model: &Path) -> Result<()> {
+pub fn require_same_model(run: &RunFolder, model: &ModelArgs) -> Result<()> {
     for (name, now) in model_fingerprints(model)? {
         if run.manifest().spec.inputs.get(&name).is_none_or(|then| then.sha256 != now.sha256) {
             return Err(CliError::OtherModel { folder: run.path().display().to_string(), file: name });
@@ -199,12 +237,15 @@ pub fn require_same_model(run: &RunFolder, model: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Fingerprints of a model's files, by file name.
-pub fn model_fingerprints(path: &Path) -> Result<BTreeMap<String, Fingerprint>> {
+/// Fingerprints of the files of a model, and of the base of adapters, by file name.
+pub fn model_fingerprints(args: &ModelArgs) -> Result<BTreeMap<String, Fingerprint>> {
     let mut out = BTreeMap::new();
-    for file in model_files(path)? {
-        let name = file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        out.insert(format!("model/{name}"), fingerprint(&file)?);
+    let base = base_of(args)?.map(|base| ("base", base));
+    for (role, path) in base.into_iter().chain([("model", args.model.clone())]) {
+        for file in model_files(&path)? {
+            let name = file.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+            out.insert(format!("{role}/{name}"), fingerprint(&file)?);
+        }
     }
     Ok(out)
 }

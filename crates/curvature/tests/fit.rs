@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use etymon_curvature::{
     CurvatureError, Factors, FitObserver, FitOptions, FitSummary, Labels, Phase, Result, Spectrum, fit,
 };
-use etymon_data::{BatchLimits, Corpus, CorpusOptions, DataError};
+use etymon_data::{BatchLimits, Corpus, CorpusOptions, DataError, Spread};
 use etymon_model::{LayerGroups, LayerId, Model, load};
 use etymon_tensor::Cpu;
 
@@ -47,6 +47,7 @@ fn options(shard_examples: u64, max_rows: usize) -> FitOptions {
         labels: Labels::Model { seed: 5 },
         correction: true,
         max_examples: Some(30),
+        sample: None,
         shard_examples,
         limits: BatchLimits { max_rows, max_examples: usize::MAX },
         groups: LayerGroups::one(model().layers()),
@@ -125,4 +126,24 @@ fn an_example_that_the_model_does_not_take_is_refused_by_its_name() {
     std::fs::write(&data, "{\"input_ids\": [1, 2]}\n{\"id\": \"odd\", \"input_ids\": [1, 512, 3]}\n").unwrap();
     let (result, _) = run(&data, &options(8, 100), folder.path());
     assert!(matches!(result, Err(CurvatureError::Example { id, .. }) if id == "odd"));
+}
+
+#[test]
+fn a_fit_on_a_sample_is_a_fit_on_its_rows_alone() {
+    let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let [data, sampled, alone] = [0, 1, 2].map(|i| folders[i].path());
+    let sample = Spread::new(11, 30);
+    let text = std::fs::read_to_string(reference("train.jsonl")).unwrap();
+    let rows: Vec<&str> = (0..30).zip(text.lines()).filter(|(i, _)| sample.contains(*i)).map(|(_, row)| row).collect();
+    assert_eq!(rows.len(), 11);
+    let file = data.join("rows.jsonl");
+    std::fs::write(&file, rows.join("\n") + "\n").unwrap();
+    // Drawn labels belong to the places of the examples; the data's do not.
+    let data_labels = FitOptions { labels: Labels::Data, ..options(4, 200) };
+    let (summary, seen) =
+        run(&reference("train.jsonl"), &FitOptions { sample: Some(sample), ..data_labels.clone() }, sampled);
+    assert_eq!(summary.unwrap().examples, 11);
+    assert!(seen.phases.iter().filter(|p| p.0 != Phase::Eigendecomposition).all(|p| p.1 == 11), "{:?}", seen.phases);
+    run(&file, &data_labels, alone).0.unwrap();
+    assert_eq!(spectra(sampled), spectra(alone));
 }

@@ -30,6 +30,7 @@ fn a_fit_on_the_only_worker_of_the_pool_does_not_wait_for_itself() {
             labels: Labels::Data,
             correction: false,
             max_examples: Some(20),
+            sample: None,
             shard_examples: 8,
             limits: BatchLimits { max_rows: 200, max_examples: usize::MAX },
             groups: LayerGroups::one(model.layers()),

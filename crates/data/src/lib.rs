@@ -22,6 +22,7 @@ mod pack;
 mod prefetch;
 mod rows;
 mod schema;
+mod spread;
 mod windows;
 
 pub use batch::{Batch, BatchLimits, Batches, Input, Padding, RowRange};
@@ -36,6 +37,7 @@ pub use filter::{Candidate, CandidateFilter, union_of};
 pub use lexical::{Lexical, LexicalFormula};
 pub use options::{BadRows, CorpusOptions, Format, Overlong, Packing, Task};
 pub use prefetch::Prefetch;
+pub use spread::Spread;
 pub use windows::{Window, WindowBatch, WindowSize, Windows};
 
 /// The result of every fallible operation of this crate.

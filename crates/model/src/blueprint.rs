@@ -35,7 +35,18 @@ impl Blueprint {
         if let (Some(id), Storage::PerHead { heads, .. }) = (bias, storage) {
             self.specs[id.0].storage = Storage::PerHead { heads, vector: true };
         }
-        Linear { name, weight, bias, d_in, d_out, role: Role::Body, input: weight, positions: 1, tap: None }
+        Linear {
+            name,
+            weight,
+            bias,
+            d_in,
+            d_out,
+            role: Role::Body,
+            input: weight,
+            positions: 1,
+            tap: None,
+            adapter: None,
+        }
     }
 
     fn push(&mut self, spec: ParamSpec) -> ParamId {

@@ -71,6 +71,42 @@ pub enum ModelError {
         /// Index of the first.
         first: usize,
     },
+    /// A setting of adapters that makes no sense for the model.
+    #[error("`{key}`: {problem}")]
+    Lora {
+        /// Key of `adapter_config.json`.
+        key: &'static str,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A key of `adapter_config.json` is absent, of the wrong type or asks for what is not supported.
+    #[error("{path}: `{key}`: {problem}")]
+    AdapterConfig {
+        /// File.
+        path: PathBuf,
+        /// Key.
+        key: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A tensor of an adapter that does not fit its base.
+    #[error("{path}: tensor `{name}` {problem}")]
+    AdapterTensor {
+        /// File.
+        path: PathBuf,
+        /// Tensor.
+        name: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The base model of an adapter is not where the adapter says.
+    #[error("{path}: `base_model_name_or_path`: no model at `{base}` (relative to the folder of the adapter)")]
+    NoBase {
+        /// File.
+        path: PathBuf,
+        /// The base, as named there.
+        base: PathBuf,
+    },
     /// The layer pattern matches no layer.
     #[error("layer pattern `{pattern}` matches no layer; layers are {layers}")]
     NoLayers {

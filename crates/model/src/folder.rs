@@ -7,6 +7,7 @@ use etymon_store::{Dtype, ShardedTensors, TensorWriter, read_json, write_atomic,
 use etymon_tensor::Backend;
 use serde_json::Value;
 
+use crate::adapter::{adapter_base, adapter_files, is_adapter, load_adapter, save_adapter};
 use crate::gguf::GgufModel;
 use crate::params::{ParamSpec, Storage};
 use crate::{Model, ModelError, Result};
@@ -17,15 +18,32 @@ const INDEX: &str = "model.safetensors.index.json";
 const TOKENIZER: &str = "tokenizer.json";
 
 /// Prefixes that some published folders leave away (`h.0…` for `transformer.h.0…`).
-const OPTIONAL_PREFIXES: [&str; 3] = ["transformer.", "gpt_neox.", "model."];
+pub(crate) const OPTIONAL_PREFIXES: [&str; 3] = ["transformer.", "gpt_neox.", "model."];
 
-/// Reads a model from a folder (config.json and safetensors, in one file or several) or a `.gguf` file. Weights of type
-/// f16 and bf16 are widened.
+/// Reads a model from a folder (config.json and safetensors, in one file or several), a `.gguf` file, or a PEFT folder of
+/// LoRA adapters, whose base is found by `base_model_name_or_path`, relative to the folder. Weights of type f16 and bf16
+/// are widened.
 ///
 /// # Errors
 /// Missing or broken files, an unknown architecture, parameters that are missing, have another shape than config.json
 /// implies, or hold NaN or infinity. Each error names the file and the parameter.
 pub fn load<B: Backend>(backend: B, path: &Path) -> Result<Model<B>> {
+    match adapter_base(path)? {
+        Some(base) => load_on(backend, path, &base),
+        None => load_plain(backend, path),
+    }
+}
+
+/// Reads a PEFT folder of LoRA adapters on another `base` than it names.
+///
+/// # Errors
+/// As [`load`], and features of PEFT that etymon does not compute, by file and key.
+pub fn load_on<B: Backend>(backend: B, adapter: &Path, base: &Path) -> Result<Model<B>> {
+    let model = load_plain(backend, base)?;
+    load_adapter(model, &base.canonicalize().unwrap_or_else(|_| base.to_owned()), adapter)
+}
+
+fn load_plain<B: Backend>(backend: B, path: &Path) -> Result<Model<B>> {
     if is_gguf(path) {
         let file = GgufModel::open(path)?;
         return Model::with_params(backend, file.config(), |_, spec| {
@@ -46,11 +64,19 @@ pub fn load<B: Backend>(backend: B, path: &Path) -> Result<Model<B>> {
     })
 }
 
-/// Writes config.json, model.safetensors (f32) and, if given, tokenizer.json, as `transformers` reads them.
+/// Writes config.json, model.safetensors (f32) and, if given, tokenizer.json, as `transformers` reads them. Of a model with
+/// adapters it writes these alone, as PEFT reads them.
 ///
 /// # Errors
 /// What the disk refuses.
 pub fn save<B: Backend>(model: &Model<B>, folder: &Path, tokenizer_json: Option<&str>) -> Result<()> {
+    if let Some(text) = tokenizer_json {
+        write_atomic(&folder.join(TOKENIZER), |to| to.write_all(text.as_bytes()))?;
+    }
+    // The configuration comes last: a folder that has one is whole.
+    if let Some(lora) = model.lora() {
+        return save_adapter(model, lora, folder);
+    }
     let shapes: Vec<Vec<usize>> = model.specs().iter().map(ParamSpec::stored_shape).collect();
     let tensors: Vec<(&str, Dtype, &[usize])> =
         model.specs().iter().zip(&shapes).map(|(s, shape)| (s.name.as_str(), Dtype::F32, shape.as_slice())).collect();
@@ -67,10 +93,6 @@ pub fn save<B: Backend>(model: &Model<B>, folder: &Path, tokenizer_json: Option<
             fields.insert("dtype".to_owned(), Value::from("float32"));
         }
     }
-    if let Some(text) = tokenizer_json {
-        write_atomic(&folder.join(TOKENIZER), |to| to.write_all(text.as_bytes()))?;
-    }
-    // Last: a folder with a config.json is whole.
     Ok(write_json_atomic(&folder.join(CONFIG), &json)?)
 }
 
@@ -80,7 +102,8 @@ pub fn tokenizer_file(path: &Path) -> PathBuf {
 }
 
 /// The tokenizer that comes with a model: `tokenizer.json` of its folder (or beside a GGUF file), or the one in the
-/// GGUF's metadata. `None` when there is none.
+/// GGUF's metadata. `None` when there is none. Adapters
+/// without one have that of their base.
 ///
 /// # Errors
 /// A file that cannot be read, and a GGUF tokenizer of a kind that etymon does not know.
@@ -90,16 +113,23 @@ pub fn tokenizer_json(path: &Path) -> Result<Option<String>> {
         let json: Value = read_json(&file)?;
         return Ok(Some(json.to_string()));
     }
+    if let Some(base) = adapter_base(path)? {
+        return tokenizer_json(&base);
+    }
     if is_gguf(path) { Ok(Some(GgufModel::open(path)?.tokenizer_json()?)) } else { Ok(None) }
 }
 
-/// The files that make a model what it is, for fingerprints: config and weights, or the GGUF file.
+/// The files that make a model what it is, for fingerprints: config and weights, or the GGUF file. Of an adapter folder
+/// its own, not those of its base.
 ///
 /// # Errors
 /// A path without a model.
 pub fn model_files(path: &Path) -> Result<Vec<PathBuf>> {
     if is_gguf(path) {
         return Ok(vec![path.to_owned()]);
+    }
+    if is_adapter(path) {
+        return Ok(adapter_files(path));
     }
     require_folder(path)?;
     let mut files = vec![path.join(CONFIG)];
@@ -133,6 +163,11 @@ fn accept(path: &Path, spec: &ParamSpec, shape: &[usize], data: Vec<f32>) -> Res
         let (path, name) = (path.to_owned(), spec.name.clone());
         return Err(ModelError::ParameterShape { path, name, expected, got: shape.to_vec() });
     }
+    accept_numbers(path, spec, data)
+}
+
+/// As [`accept`], of a known shape.
+pub(crate) fn accept_numbers(path: &Path, spec: &ParamSpec, data: Vec<f32>) -> Result<Vec<f32>> {
     let mut bad = data.iter().enumerate().filter(|(_, x)| !x.is_finite());
     if let Some((first, _)) = bad.next() {
         let (path, name, count) = (path.to_owned(), spec.name.clone(), bad.count() + 1);

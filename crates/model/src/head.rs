@@ -64,22 +64,15 @@ fn by_chunks<B: Backend>(
     to: &mut Consumer<'_, B>,
     mut dlogits: impl FnMut(Segment, &B::Tensor, B::Tensor) -> Result<B::Tensor>,
 ) -> Result<Option<B::Tensor>> {
-    let weight = params.get(head.weight);
-    let bias = head.bias.map(|id| params.get(id));
     let Shape { rows, cols } = backend.shape(hidden);
     let mut dhidden = to.wants_backward().then(|| backend.zeros(Shape::new(rows, cols)));
-    for chunk in chunks(loss_segments, (CHUNK_LOGITS / head.d_out).max(1), head.tap.is_some()) {
+    for chunk in chunks(loss_segments, (CHUNK_LOGITS / head.d_out).max(1), head.is_tapped()) {
         let part = backend.slice_rows(hidden, chunk.rows.start, chunk.rows.len)?;
-        let dlogits = dlogits(chunk.rows, &part, backend.linear_forward(&part, weight, bias)?)?;
+        let dlogits = dlogits(chunk.rows, &part, head.forward(backend, params, &part)?)?;
         let Some(dhidden) = &mut dhidden else { continue };
-        to.linear(
-            backend,
-            head,
-            &part,
-            &dlogits,
-            Rows { segments: &chunk.examples, first_example: chunk.first_example, loss_rows: LossRows::All },
-        )?;
-        backend.write_rows(dhidden, chunk.rows.start, &backend.linear_backward(&dlogits, weight)?)?;
+        let rows = Rows { segments: &chunk.examples, first_example: chunk.first_example, loss_rows: LossRows::All };
+        head.hand_to(to, (backend, params), &part, &dlogits, rows)?;
+        backend.write_rows(dhidden, chunk.rows.start, &head.backward(backend, params, &dlogits)?)?;
     }
     Ok(dhidden)
 }

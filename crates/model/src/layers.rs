@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use regex::Regex;
 
+use crate::adapter::Adapter;
 use crate::params::ParamId;
 use crate::{ModelError, Result};
 
@@ -52,12 +53,19 @@ pub(crate) struct Linear {
     pub positions: usize,
     /// Its id when it is tapped.
     pub tap: Option<LayerId>,
+    /// What is added to it at low rank.
+    pub adapter: Option<Box<Adapter>>,
 }
 
 impl Linear {
     /// The same layer, said to read the same input as `first`.
     pub fn sharing_input_of(self, first: &Self) -> Self {
         Self { input: first.input, ..self }
+    }
+
+    /// Whether a tap sees it, or its adapter.
+    pub fn is_tapped(&self) -> bool {
+        self.tap.is_some() || self.adapter.as_ref().is_some_and(|a| a.down.is_tapped() || a.up.is_tapped())
     }
 
     fn spec(&self, input: LayerId) -> LayerSpec {
@@ -73,11 +81,22 @@ impl Linear {
     }
 }
 
+/// The layers that can be tapped: those of the adapters in a model that has some, else all.
+pub(crate) fn tappable<'a>(layers: impl Iterator<Item = &'a mut Linear>) -> Vec<&'a mut Linear> {
+    let (adapted, plain): (Vec<_>, Vec<_>) = layers.partition(|layer| layer.adapter.is_some());
+    if adapted.is_empty() {
+        return plain;
+    }
+    plain.into_iter().for_each(|layer| layer.tap = None);
+    let parts = |layer: &'a mut Linear| {
+        layer.tap = None;
+        layer.adapter.as_deref_mut().into_iter().flat_map(|adapter| [&mut adapter.down, &mut adapter.up])
+    };
+    adapted.into_iter().flat_map(parts).collect()
+}
+
 /// Gives ids to the layers that `pattern` selects, in forward order, and returns their specs.
-pub(crate) fn select<'a>(
-    pattern: Option<&str>,
-    layers: impl Iterator<Item = &'a mut Linear>,
-) -> Result<Vec<LayerSpec>> {
+pub(crate) fn select(pattern: Option<&str>, layers: Vec<&mut Linear>) -> Result<Vec<LayerSpec>> {
     let regex = pattern
         .map(|p| Regex::new(p).map_err(|source| ModelError::Pattern { pattern: p.to_owned(), source }))
         .transpose()?;
@@ -100,10 +119,7 @@ pub(crate) fn select<'a>(
 }
 
 /// Gives ids to the layers that are `chosen`, in forward order, and returns their specs.
-pub(crate) fn tap_where<'a>(
-    layers: impl Iterator<Item = &'a mut Linear>,
-    mut chosen: impl FnMut(&Linear) -> bool,
-) -> Vec<LayerSpec> {
+pub(crate) fn tap_where(layers: Vec<&mut Linear>, mut chosen: impl FnMut(&Linear) -> bool) -> Vec<LayerSpec> {
     let (mut specs, mut inputs) = (Vec::new(), BTreeMap::new());
     for layer in layers {
         let id = LayerId(specs.len());

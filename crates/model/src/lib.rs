@@ -2,8 +2,10 @@
 //!
 //! A [`Model`] is read from a Hugging Face folder or a GGUF file ([`load`]), or started at random. One
 //! [`run`](Model::run) over a stacked batch computes an [`Objective`] for each example and hands a [`Consumer`] either
-//! ā and Ds of the tapped layers or the gradients of all parameters.
+//! ā and Ds of the tapped layers or the gradients of all parameters. A model may have low-rank adapters
+//! ([`Model::add_lora`], or a PEFT folder): then these are what is tapped and trained.
 
+mod adapter;
 mod blueprint;
 mod config;
 mod decoder;
@@ -24,12 +26,13 @@ mod second;
 mod tangent;
 mod tap;
 
+pub use adapter::{Lora, adapter_base, is_adapter};
 pub use config::{
     ConvNetConfig, DecoderConfig, Family, MlpConfig, MlpKind, ModelConfig, NetLayer, Norm, Positions, Residual,
     RowShape, Task,
 };
 pub use error::{ModelError, Result};
-pub use folder::{load, model_files, save, tokenizer_file, tokenizer_json};
+pub use folder::{load, load_on, model_files, save, tokenizer_file, tokenizer_json};
 pub use groups::LayerGroups;
 pub use layers::{LayerId, LayerSpec};
 pub use model::Model;

@@ -9,10 +9,11 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
+use crate::adapter::Lora;
 use crate::blueprint::Blueprint;
 use crate::config::{ModelConfig, Task};
 use crate::decoder::{Decoder, Labelled, TokenRows};
-use crate::layers::{LayerSpec, Linear, select, tap_where};
+use crate::layers::{LayerSpec, Linear, select, tap_where, tappable};
 use crate::net::{Goal, Net};
 use crate::objective::{Measurement, Objective, label_stream};
 use crate::params::{Init, ParamSpec, Params};
@@ -28,14 +29,15 @@ pub(crate) enum Arch {
 /// A language model, an MLP or a convolutional network on a backend, with the choice of its tapped layers.
 #[derive(Clone, Debug)]
 pub struct Model<B: Backend> {
-    backend: B,
+    pub(crate) backend: B,
     json: Value,
     config: ModelConfig,
-    arch: Arch,
-    specs: Vec<ParamSpec>,
+    pub(crate) arch: Arch,
+    pub(crate) specs: Vec<ParamSpec>,
     /// Shared by the models that differ in their tapped layers only.
-    params: Arc<Params<B>>,
-    layers: Vec<LayerSpec>,
+    pub(crate) params: Arc<Params<B>>,
+    pub(crate) layers: Vec<LayerSpec>,
+    pub(crate) lora: Option<Lora>,
 }
 
 impl<B: Backend> Model<B> {
@@ -60,14 +62,14 @@ impl<B: Backend> Model<B> {
             ModelConfig::Mlp(c) => Arch::Net(Net::mlp(c, &mut plan).ok_or_else(no_layers)?),
             ModelConfig::ConvNet(c) => Arch::Net(Net::convnet(c, &mut plan).ok_or_else(no_layers)?),
         };
-        let layers = select(None, arch.linears_mut())?;
+        let layers = select(None, arch.linears_mut().collect())?;
         let specs = plan.specs;
         let tensors = specs
             .iter()
             .enumerate()
             .map(|(i, spec)| Ok(backend.upload(spec.shape, &numbers(i, spec)?)?))
             .collect::<Result<_>>()?;
-        Ok(Self { backend, json, config, arch, specs, params: Arc::new(Params::new(tensors)), layers })
+        Ok(Self { backend, json, config, arch, specs, params: Arc::new(Params::new(tensors)), layers, lora: None })
     }
 
     /// The same model on another backend, with the same tapped layers.
@@ -87,16 +89,18 @@ impl<B: Backend> Model<B> {
             arch: self.arch.clone(),
             specs: self.specs.clone(),
             layers: self.layers.clone(),
+            lora: self.lora.clone(),
         })
     }
 
     /// Chooses the tapped layers: those whose name the regular expression matches, or by default all linear layers of
-    /// attention and MLP, but not the vocabulary head.
+    /// attention and MLP, but not the vocabulary head. In a model with adapters these are A and B of the adapters,
+    /// `….lora_A` and `….lora_B`.
     ///
     /// # Errors
     /// A pattern that is no regular expression, or matches nothing.
     pub fn select_layers(&mut self, pattern: Option<&str>) -> Result<()> {
-        self.layers = select(pattern, self.arch.linears_mut())?;
+        self.layers = select(pattern, tappable(self.arch.linears_mut()))?;
         Ok(())
     }
 
@@ -105,7 +109,8 @@ impl<B: Backend> Model<B> {
     #[must_use]
     pub fn with_layers(&self, range: Range<usize>) -> Self {
         let mut part = self.clone();
-        part.layers = tap_where(part.arch.linears_mut(), |layer| layer.tap.is_some_and(|id| range.contains(&id.0)));
+        part.layers =
+            tap_where(tappable(part.arch.linears_mut()), |layer| layer.tap.is_some_and(|id| range.contains(&id.0)));
         part
     }
 
@@ -335,7 +340,7 @@ impl Arch {
         }
     }
 
-    fn linears_mut(&mut self) -> Box<dyn Iterator<Item = &mut Linear> + '_> {
+    pub(crate) fn linears_mut(&mut self) -> Box<dyn Iterator<Item = &mut Linear> + '_> {
         match self {
             Self::Decoder(decoder) => Box::new(decoder.linears_mut()),
             Self::Net(net) => Box::new(net.linears_mut()),
@@ -374,7 +379,7 @@ fn check_target(task: Task, d_out: usize, target: &Target) -> Result<()> {
 }
 
 /// The start of one parameter: stream `init`, one substream per parameter.
-fn start(seed: u64, index: usize, spec: &ParamSpec) -> Vec<f32> {
+pub(crate) fn start(seed: u64, index: usize, spec: &ParamSpec) -> Vec<f32> {
     let mut key = [0u8; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     key[8..12].copy_from_slice(b"init");

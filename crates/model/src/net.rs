@@ -108,7 +108,7 @@ impl Net {
 
     /// Output of the last layer `[n, d_out]`.
     pub fn output<B: Backend>(&self, backend: &B, params: &Params<B>, x: &B::Tensor) -> Result<B::Tensor> {
-        linear(backend, params, &self.last, &self.last_input(backend, params, x)?)
+        self.last.forward(backend, params, &self.last_input(backend, params, x)?)
     }
 
     /// What the last layer reads `[n, d]`.
@@ -152,9 +152,9 @@ impl Net {
                 head::run(backend, params, &self.last, &input, &at, to)?
             }
             Goal::Values { .. } | Goal::Noise(_) => {
-                let (values, dout) = error(backend, &linear(backend, params, &self.last, &input)?, goal)?;
-                to.linear(backend, &self.last, &input, &dout, rows(&stack.examples))?;
-                (values, Some(backend.linear_backward(&dout, params.get(self.last.weight))?))
+                let (values, dout) = error(backend, &self.last.forward(backend, params, &input)?, goal)?;
+                self.last.hand_to(to, (backend, params), &input, &dout, rows(&stack.examples))?;
+                (values, Some(self.last.backward(backend, params, &dout)?))
             }
         };
         self.backward(backend, params, &inputs, dx, &stack, to)?;
@@ -171,14 +171,13 @@ impl Net {
         stack: &Stack,
         to: &mut Consumer<'_, B>,
     ) -> Result<()> {
-        let tapped = matches!(to, Consumer::Tap(_));
-        let wanted = |step: &Step| step.linear().is_some_and(|layer| !tapped || layer.tap.is_some());
+        let wanted = |step: &Step| step.linear().is_some_and(|layer| to.wants(layer));
         let (Some(lowest), Some(mut dy)) = (self.steps.iter().position(wanted), dx.filter(|_| to.wants_backward()))
         else {
             return Ok(());
         };
         for (i, (step, input)) in self.steps.iter().zip(inputs).enumerate().skip(lowest).rev() {
-            step.hand_out(backend, input, &dy, stack, to)?;
+            step.hand_out((backend, params), input, &dy, stack, to)?;
             if i > lowest {
                 dy = step.backward(backend, params, dy, input)?;
             }
@@ -205,8 +204,8 @@ impl Net {
             head::gauss_newton(tangents, last, (&input, din.as_ref()), &stack.examples, to)?
         } else {
             let dout = tangents.linear(last, &input, din.as_ref())?;
-            to.linear(backend, last, &input, &dout, rows(&stack.examples))?;
-            Some(backend.linear_backward(&dout, params.get(last.weight))?)
+            last.hand_to(to, (backend, params), &input, &dout, rows(&stack.examples))?;
+            Some(last.backward(backend, params, &dout)?)
         };
         self.backward(backend, params, &inputs, dx, &stack, to)
     }
@@ -230,8 +229,8 @@ impl Step {
 
     fn forward<B: Backend>(&self, backend: &B, params: &Params<B>, x: &B::Tensor) -> Result<B::Tensor> {
         Ok(match self {
-            Self::Linear(layer) => linear(backend, params, layer, x)?,
-            Self::Conv(at, layer) => linear(backend, params, layer, &backend.im2col_forward(at, x)?)?,
+            Self::Linear(layer) => layer.forward(backend, params, x)?,
+            Self::Conv(at, layer) => layer.forward(backend, params, &backend.im2col_forward(at, x)?)?,
             Self::MaxPool(at) => backend.max_pool_forward(at, x)?,
             Self::AveragePool(at) => backend.average_pool_forward(at, x)?,
             Self::Activation(kind) => backend.activation_forward(*kind, x),
@@ -243,10 +242,8 @@ impl Step {
     /// dy of the step's output → dx of its input x.
     fn backward<B: Backend>(&self, backend: &B, params: &Params<B>, dy: B::Tensor, x: &B::Tensor) -> Result<B::Tensor> {
         Ok(match self {
-            Self::Linear(layer) => backend.linear_backward(&dy, params.get(layer.weight))?,
-            Self::Conv(at, layer) => {
-                backend.im2col_backward(at, &backend.linear_backward(&dy, params.get(layer.weight))?)?
-            }
+            Self::Linear(layer) => layer.backward(backend, params, &dy)?,
+            Self::Conv(at, layer) => backend.im2col_backward(at, &layer.backward(backend, params, &dy)?)?,
             Self::MaxPool(at) => backend.max_pool_backward(at, &dy, x)?,
             Self::AveragePool(at) => backend.average_pool_backward(at, &dy)?,
             Self::Activation(kind) => backend.activation_backward(*kind, &dy, x)?,
@@ -280,17 +277,17 @@ impl Step {
     /// Hands ā and Ds of its layer to the consumer: those of a convolution have a row per position.
     fn hand_out<B: Backend>(
         &self,
-        backend: &B,
+        (backend, params): (&B, &Params<B>),
         x: &B::Tensor,
         dout: &B::Tensor,
         stack: &Stack,
         to: &mut Consumer<'_, B>,
     ) -> Result<()> {
         match self {
-            Self::Linear(layer) => to.linear(backend, layer, x, dout, rows(&stack.examples)),
+            Self::Linear(layer) => layer.hand_to(to, (backend, params), x, dout, rows(&stack.examples)),
             Self::Conv(at, layer) if to.wants(layer) => {
                 let examples = parts(stack.n, at.positions());
-                to.linear(backend, layer, &backend.im2col_forward(at, x)?, dout, rows(&examples))
+                layer.hand_to(to, (backend, params), &backend.im2col_forward(at, x)?, dout, rows(&examples))
             }
             _ => Ok(()),
         }
@@ -314,11 +311,6 @@ fn rows(segments: &[Segment]) -> Rows<'_> {
 
 fn linear_layer(plan: &mut Blueprint, name: String, [d_in, d_out]: [usize; 2], storage: Storage) -> Linear {
     plan.linear(name, d_in, d_out, true, storage, Init::Uniform(1.0 / (d_in as f64).sqrt()))
-}
-
-fn linear<B: Backend>(backend: &B, params: &Params<B>, layer: &Linear, x: &B::Tensor) -> Result<B::Tensor> {
-    let bias = layer.bias.map(|id| params.get(id));
-    Ok(backend.linear_forward(x, params.get(layer.weight), bias)?)
 }
 
 /// `[n, channels · pixels]` → `[n · pixels, channels]`.

@@ -125,39 +125,61 @@ impl ParamSpec {
     }
 }
 
-/// All parameters of a model, or their gradients, or an optimizer's moments: one matrix per [`ParamSpec`].
+/// All parameters of a model, or their gradients, or an optimizer's moments: one matrix per [`ParamSpec`], from the first
+/// one on that is trained.
 #[derive(Clone, Debug)]
 pub struct Params<B: Backend> {
+    /// Parameters before this one have none here: they are frozen.
+    first: ParamId,
     tensors: Vec<B::Tensor>,
 }
 
 impl<B: Backend> Params<B> {
     /// One matrix per parameter, in order.
     pub fn new(tensors: Vec<B::Tensor>) -> Self {
-        Self { tensors }
+        Self { first: ParamId(0), tensors }
     }
 
     /// Zeros of the same shapes.
     pub fn zeros_like(&self, backend: &B) -> Self {
-        Self::new(self.tensors.iter().map(|t| backend.zeros(backend.shape(t))).collect())
+        self.zeros_from(self.first, backend)
     }
 
-    /// One parameter.
-    pub fn get(&self, id: ParamId) -> &B::Tensor {
+    /// Zeros of the shapes of the parameters from `first` on.
+    pub(crate) fn zeros_from(&self, first: ParamId, backend: &B) -> Self {
+        let tensors = self.tensors.iter().skip(first.0 - self.first.0);
+        Self { first, tensors: tensors.map(|t| backend.zeros(backend.shape(t))).collect() }
+    }
+
+    /// One more.
+    pub(crate) fn push(&mut self, tensor: B::Tensor) {
+        self.tensors.push(tensor);
+    }
+
+    /// Drops those from the `n`th on.
+    pub(crate) fn truncate(&mut self, n: usize) {
+        self.tensors.truncate(n);
+    }
+
+    /// The first parameter that is here.
+    pub fn first(&self) -> ParamId {
+        self.first
+    }
+
+    /// One parameter, of all.
+    pub(crate) fn get(&self, id: ParamId) -> &B::Tensor {
         &self.tensors[id.0]
     }
 
-    /// One parameter, to change.
-    pub fn get_mut(&mut self, id: ParamId) -> &mut B::Tensor {
-        &mut self.tensors[id.0]
+    /// One parameter, to change, if it is here.
+    pub fn get_mut(&mut self, id: ParamId) -> Option<&mut B::Tensor> {
+        self.tensors.get_mut(id.0.checked_sub(self.first.0)?)
     }
 
     /// Two different parameters, to change.
     pub(crate) fn pair_mut(&mut self, a: ParamId, b: ParamId) -> Option<(&mut B::Tensor, &mut B::Tensor)> {
-        match self.tensors.get_disjoint_mut([a.0, b.0]) {
-            Ok([x, y]) => Some((x, y)),
-            Err(_) => None,
-        }
+        let [a, b] = [a.0.checked_sub(self.first.0)?, b.0.checked_sub(self.first.0)?];
+        self.tensors.get_disjoint_mut([a, b]).ok().map(|[x, y]| (x, y))
     }
 
     /// In order.

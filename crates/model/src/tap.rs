@@ -54,7 +54,7 @@ pub trait Tap<B: Backend> {
 pub enum Consumer<'a, B: Backend> {
     /// ā and Ds of the tapped layers; no parameter gradient is formed.
     Tap(&'a mut dyn Tap<B>),
-    /// The gradient of every parameter is added here.
+    /// The gradient of every parameter that is here is added to it.
     Gradients(&'a mut Params<B>),
     /// Values only: the backward pass is skipped.
     Values,
@@ -73,15 +73,6 @@ impl<B: Backend> Consumer<'_, B> {
         !matches!(self, Self::Values)
     }
 
-    /// Whether it takes this layer.
-    pub(crate) fn wants(&self, layer: &Linear) -> bool {
-        match self {
-            Self::Values => false,
-            Self::Gradients(_) => true,
-            Self::Tap(_) => layer.tap.is_some(),
-        }
-    }
-
     pub(crate) fn gradients(&mut self) -> Option<&mut Params<B>> {
         match self {
             Self::Gradients(grads) => Some(grads),
@@ -89,8 +80,17 @@ impl<B: Backend> Consumer<'_, B> {
         }
     }
 
-    /// One linear layer: input `[T, d_in]` without the bias column, dout `[T, d_out]`.
-    pub(crate) fn linear(
+    /// Whether a linear layer has anything for it: without that, the backward pass need not come to the layer.
+    pub(crate) fn wants(&self, layer: &Linear) -> bool {
+        match self {
+            Self::Values => false,
+            Self::Gradients(grads) => grads.first() <= layer.weight || layer.adapter.is_some(),
+            Self::Tap(_) => layer.is_tapped(),
+        }
+    }
+
+    /// One weight with its bias: input `[T, d_in]` without the bias column, dout `[T, d_out]`.
+    pub(crate) fn weight(
         &mut self,
         backend: &B,
         layer: &Linear,
@@ -101,10 +101,11 @@ impl<B: Backend> Consumer<'_, B> {
         match self {
             Self::Values => Ok(()),
             Self::Gradients(grads) => {
-                let weight = grads.get_mut(layer.weight);
-                backend.matmul_into(1.0, dout, Transpose::Yes, input, Transpose::No, Accumulate::Add, weight)?;
-                if let Some(bias) = layer.bias {
-                    backend.add_column_sums(dout, grads.get_mut(bias))?;
+                if let Some(weight) = grads.get_mut(layer.weight) {
+                    backend.matmul_into(1.0, dout, Transpose::Yes, input, Transpose::No, Accumulate::Add, weight)?;
+                }
+                if let Some(bias) = layer.bias.and_then(|id| grads.get_mut(id)) {
+                    backend.add_column_sums(dout, bias)?;
                 }
                 Ok(())
             }

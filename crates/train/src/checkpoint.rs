@@ -1,4 +1,4 @@
-//! Checkpoints: `checkpoint-000123/`, a model folder with `optimizer.safetensors` and `state.json`.
+//! Checkpoints: `checkpoint-000123/`, a model folder (or one of adapters) with `optimizer.safetensors` and `state.json`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -166,8 +166,9 @@ fn write_tensors<B: Backend>(file: &Path, model: &Model<B>, optimizer: &Optimize
     let mut sets = optimizer.moments.named();
     sets.push((WIDE, model.params()));
     let mut entries: Vec<Entry<'_, B>> = Vec::new();
+    let specs = model.trained_specs();
     for (prefix, params) in sets {
-        for (spec, tensor) in model.specs().iter().zip(params.iter()) {
+        for (spec, tensor) in specs.iter().zip(params.iter().skip(params.len() - specs.len())) {
             let dtype = dtype_of(backend, tensor);
             if prefix != WIDE || dtype == Dtype::F64 {
                 let (name, shape) = (name(prefix, spec), [spec.shape.rows, spec.shape.cols]);
@@ -201,16 +202,19 @@ pub(crate) fn read_tensors<B: Backend>(
     optimizer: &mut OptimizerState<B>,
 ) -> Result<()> {
     let backend = model.backend().clone();
-    let specs = model.specs().to_vec();
-    let mut params =
-        etymon_model::load(backend.clone(), checkpoint).map(|stored| (describe(stored.specs()), stored))?;
-    let expected = describe(&specs);
-    if params.0 != expected {
-        return Err(TrainError::OtherModel { path: checkpoint.to_owned(), expected, got: params.0 });
+    let mut stored = match model.lora() {
+        Some(_) => model.base()?.with_adapters_of(checkpoint)?,
+        None => etymon_model::load(backend.clone(), checkpoint)?,
+    };
+    let (expected, got) = (describe(model.specs()), describe(stored.specs()));
+    if got != expected {
+        return Err(TrainError::OtherModel { path: checkpoint.to_owned(), expected, got });
     }
+    let specs = model.trained_specs().to_vec();
     let file = TensorFile::open(&checkpoint.join(OPTIMIZER))?;
     let read = |prefix: &str, into: &mut Params<B>| -> Result<()> {
-        for (spec, tensor) in specs.iter().zip(into.iter_mut()) {
+        let frozen = into.len() - specs.len();
+        for (spec, tensor) in specs.iter().zip(into.iter_mut().skip(frozen)) {
             let name = name(prefix, spec);
             if prefix != WIDE || file.contains(&name) {
                 *tensor = backend.upload(spec.shape, &file.read_f64(&name)?)?;
@@ -218,11 +222,11 @@ pub(crate) fn read_tensors<B: Backend>(
         }
         Ok(())
     };
-    read(WIDE, params.1.params_mut())?;
+    read(WIDE, stored.params_mut())?;
     for (prefix, moments) in optimizer.moments.named_mut() {
         read(prefix, moments)?;
     }
-    *model.params_mut() = params.1.params().clone();
+    *model.params_mut() = stored.params().clone();
     Ok(())
 }
 

@@ -28,6 +28,7 @@ pub enum Outcome {
 pub fn train<B: Backend>(backend: B, job: &Job, overwrite: Overwrite, observer: &mut dyn Observer) -> Result<Outcome> {
     // The inputs first: an error in them leaves no folder behind.
     let spec = job.spec()?;
+    let merge = job.config.lora.as_ref().is_some_and(|lora| lora.merge);
     let loaded = job.load(backend)?;
     let mut trainer = Trainer::new(loaded.model, loaded.train, loaded.watched, loaded.plan)?;
     let run = match RunFolder::open_or_create(&job.out, spec, overwrite)? {
@@ -40,7 +41,7 @@ pub fn train<B: Backend>(backend: B, job: &Job, overwrite: Overwrite, observer: 
             run
         }
     };
-    let mut trainer = trainer.with_output(Output::new(run, &job.run, loaded.tokenizer_json));
+    let mut trainer = trainer.with_output(Output::new(run, &job.run, loaded.tokenizer_json).with_merged(merge));
     Ok(trainer.run(observer)?.into())
 }
 

@@ -106,6 +106,33 @@ pub struct TrainConfig {
 
     /// Steps between two checkpoints, ≥ 1. Default: none but the final model.
     pub checkpoint_every: Option<u64>,
+
+    /// `[lora]`: trains low-rank adapters on `model` instead of its parameters. Default: none; an adapter folder as `model`
+    /// is trained on.
+    pub lora: Option<LoraConfig>,
+}
+
+/// `[lora]`: W x + b + (alpha/rank) B A x on chosen layers; A and B alone are trained, and the result is a PEFT folder.
+/// There is no dropout: a gradient would not be that of the loss that attribution explains.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LoraConfig {
+    /// Rows of A, columns of B, ≥ 1. Default: 8.
+    pub rank: usize,
+    /// α; B A x is multiplied by alpha/rank. Default: 16.
+    pub alpha: f64,
+    /// Regular expression on names of layers. Default: all linear layers of attention and MLP.
+    pub targets: Option<String>,
+    /// Not supported; 0, the default, is the only value.
+    pub dropout: f64,
+    /// Also writes the model with the adapters added to its weights, to `out/merged`. Default: false.
+    pub merge: bool,
+}
+
+impl Default for LoraConfig {
+    fn default() -> Self {
+        Self { rank: 8, alpha: 16.0, targets: None, dropout: 0.0, merge: false }
+    }
 }
 
 /// Names of orders.
@@ -167,6 +194,7 @@ impl Default for TrainConfig {
             decay: None,
             clip_norm: None,
             checkpoint_every: None,
+            lora: None,
         }
     }
 }

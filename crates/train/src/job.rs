@@ -49,6 +49,8 @@ pub struct Job {
     pub plan: Plan,
     /// The configuration as it was read.
     pub config: TrainConfig,
+    /// The file it was read from, for messages; empty when it was not.
+    pub file: PathBuf,
 }
 
 impl Job {
@@ -59,13 +61,14 @@ impl Job {
     pub fn read(file: &Path) -> Result<Self> {
         let located = |line, key, problem| TrainError::Config { file: file.to_owned(), line, key, problem };
         let text = std::fs::read_to_string(file).map_err(|e| located(None, None, format!("cannot be read: {e}")))?;
-        Self::try_from(TrainConfig::parse(&text, file)?).map_err(|error| match error {
+        let job = Self::try_from(TrainConfig::parse(&text, file)?).map_err(|error| match error {
             TrainError::Setting { key, problem } => {
                 let line = text.lines().position(|line| key_of(line).is_some_and(|k| k == key)).map(|l| l + 1);
                 located(line, Some(key.to_owned()), problem)
             }
             other => other,
-        })
+        })?;
+        Ok(Self { file: file.to_owned(), ..job })
     }
 
     /// What identifies the run: everything that its result depends on.
@@ -88,6 +91,9 @@ impl Job {
         let mut inputs = BTreeMap::new();
         if let ModelSource::Path(path) = &self.model {
             inputs.insert("model".to_owned(), fingerprint(path)?);
+            if let Some(base) = etymon_model::adapter_base(path)? {
+                inputs.insert("base".to_owned(), fingerprint(&base)?);
+            }
         }
         if let TokenizerSource::File(path) = &self.tokenizer {
             inputs.insert("tokenizer".to_owned(), fingerprint(path)?);
@@ -117,7 +123,8 @@ impl TryFrom<TrainConfig> for Job {
         let (model, tokenizer) = (model_source(&config)?, tokenizer_source(&config)?);
         let name = config.out.file_name().map(|n| n.to_string_lossy().into_owned());
         let run = config.run.clone().or(name).unwrap_or_else(|| "run".to_owned());
-        Ok(Self { run, out: config.out.clone(), model, tokenizer, format, plan, config })
+        check_lora(&config)?;
+        Ok(Self { run, out: config.out.clone(), model, tokenizer, format, plan, config, file: PathBuf::new() })
     }
 }
 
@@ -136,6 +143,23 @@ fn model_source(config: &TrainConfig) -> Result<ModelSource> {
             Err(TrainError::setting("model", problem))
         }
     }
+}
+
+fn check_lora(config: &TrainConfig) -> Result<()> {
+    let Some(lora) = &config.lora else { return Ok(()) };
+    if config.model.is_none() {
+        return Err(TrainError::setting("lora", "adapters need a trained `model`, whose files they name"));
+    }
+    if lora.rank == 0 {
+        return Err(TrainError::setting("rank", "must be at least 1, is 0"));
+    }
+    if !(lora.alpha.is_finite() && lora.alpha > 0.0) {
+        return Err(TrainError::setting("alpha", format!("must be > 0, is {}", lora.alpha)));
+    }
+    if lora.dropout != 0.0 {
+        return Err(TrainError::setting("dropout", format!("is not supported: only 0, is {}", lora.dropout)));
+    }
+    Ok(())
 }
 
 fn tokenizer_source(config: &TrainConfig) -> Result<TokenizerSource> {

@@ -25,7 +25,7 @@ mod trainer;
 
 pub use checkpoint::{State, checkpoints, latest_checkpoint};
 pub use command::{Outcome, train};
-pub use config::{OptimizerName, OrderName, TrainConfig};
+pub use config::{LoraConfig, OptimizerName, OrderName, TrainConfig};
 pub use error::{Result, TrainError};
 pub use evaluate::{evaluate, losses};
 pub use job::{Job, ModelSource, TokenizerSource};

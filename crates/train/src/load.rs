@@ -1,9 +1,10 @@
 //! Reading what a job names: tokenizer, model, examples.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use etymon_data::{BadRows, Corpus, CorpusOptions, Encoder, Example, ExampleIndex, Packing, Task, train_bpe};
-use etymon_model::{Model, ModelConfig};
+use etymon_model::{Model, ModelConfig, ModelError};
 use etymon_tensor::Backend;
 use serde_json::{Map, Value};
 
@@ -32,9 +33,18 @@ impl Job {
     /// # Errors
     /// Files that cannot be read or do not fit together.
     pub fn load<B: Backend>(&self, backend: B) -> Result<Loaded<B>> {
+        self.load_all(backend).map_err(|error| match error {
+            TrainError::Setting { key, problem } if !self.file.as_os_str().is_empty() => {
+                TrainError::Config { file: self.file.clone(), line: None, key: Some(key.to_owned()), problem }
+            }
+            other => other,
+        })
+    }
+
+    fn load_all<B: Backend>(&self, backend: B) -> Result<Loaded<B>> {
         let encoder = self.encoder()?;
         let model = match &self.model {
-            ModelSource::Path(path) => etymon_model::load(backend, path)?,
+            ModelSource::Path(path) => self.adapted(etymon_model::load(backend, path)?, path)?,
             ModelSource::New(json) => Model::new(backend, complete(json.clone(), encoder.as_ref()), self.config.seed)?,
         };
         let options = self.options(model.config(), encoder.as_ref())?;
@@ -49,6 +59,21 @@ impl Job {
         let tokenizer_json = encoder.map(|e| e.to_json()).transpose()?;
         let plan = Plan { excluded: self.excluded(&train)?, ..self.plan.clone() };
         Ok(Loaded { model, train, watched, tokenizer_json, plan })
+    }
+
+    /// The model with the adapters that `[lora]` asks for.
+    fn adapted<B: Backend>(&self, model: Model<B>, path: &Path) -> Result<Model<B>> {
+        let Some(lora) = &self.config.lora else { return Ok(model) };
+        let base = path.canonicalize().map_err(|e| TrainError::folder("reading", path, e))?;
+        let adapted = model.add_lora((lora.rank, lora.alpha), lora.targets.as_deref(), &base, self.config.seed);
+        adapted.map_err(|error| match error {
+            ModelError::NoLayers { .. } | ModelError::Pattern { .. } => {
+                TrainError::setting("targets", error.to_string())
+            }
+            ModelError::Lora { key: "target_modules", problem } => TrainError::setting("targets", problem),
+            ModelError::Lora { problem, .. } => TrainError::setting("lora", problem),
+            other => other.into(),
+        })
     }
 
     fn encoder(&self) -> Result<Option<Encoder>> {

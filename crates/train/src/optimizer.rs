@@ -1,6 +1,6 @@
 //! The optimizer's memory, and one update of all parameters.
 
-use etymon_model::{ParamSpec, Params};
+use etymon_model::{Model, ParamSpec, Params};
 use etymon_tensor::Backend;
 
 use crate::Result;
@@ -41,20 +41,26 @@ impl<B: Backend> Moments<B> {
 }
 
 impl<B: Backend> OptimizerState<B> {
-    pub fn new(backend: &B, params: &Params<B>, specs: &[ParamSpec], plan: &Plan) -> Self {
+    /// For the parameters of a model that are trained.
+    pub fn new(model: &Model<B>, plan: &Plan) -> Self {
         let decays = |spec: &ParamSpec| if plan.decay == Decay::All || spec.decay { plan.weight_decay } else { 0.0 };
-        let zeros = || params.zeros_like(backend);
+        let zeros = || model.zero_gradients();
         let moments = match plan.optimizer {
             Optimizer::AdamW { .. } => Moments::AdamW { m: zeros(), v: zeros() },
             Optimizer::Sgd { .. } => Moments::Sgd { velocity: zeros() },
         };
-        Self { optimizer: plan.optimizer, decays: specs.iter().map(decays).collect(), updates: 0, moments }
+        Self {
+            optimizer: plan.optimizer,
+            decays: model.trained_specs().iter().map(decays).collect(),
+            updates: 0,
+            moments,
+        }
     }
 
-    /// One update of `params` by their gradients `grads`, at learning rate `lr`.
+    /// One update of `params` by the gradients `grads` of those that are trained, at learning rate `lr`.
     pub fn update(&mut self, backend: &B, params: &mut Params<B>, grads: &Params<B>, lr: f64) -> Result<()> {
         self.updates += 1;
-        let parameters = params.iter_mut().zip(grads.iter()).zip(&self.decays);
+        let parameters = params.iter_mut().skip(grads.first().0).zip(grads.iter()).zip(&self.decays);
         match (&mut self.moments, self.optimizer) {
             (Moments::AdamW { m, v }, Optimizer::AdamW { beta1, beta2, eps }) => {
                 for (((param, grad), &decay), (m, v)) in parameters.zip(m.iter_mut().zip(v.iter_mut())) {

@@ -1,4 +1,4 @@
-//! The run folder of a training: `log/`, `checkpoint-000123/`, `model/`, `manifest.json`.
+//! The run folder of a training: `log/`, `checkpoint-000123/`, `model/`, `merged/`, `manifest.json`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,13 +19,20 @@ pub struct Output {
     run: RunFolder,
     log: TrainingLog,
     tokenizer_json: Option<String>,
+    merge: bool,
 }
 
 impl Output {
     /// Files go to `run`; `name` names the run in the log; `tokenizer_json` goes with every model.
     pub fn new(run: RunFolder, name: &str, tokenizer_json: Option<String>) -> Self {
         let log = TrainingLog::open(&run.file("log"), name);
-        Self { run, log, tokenizer_json }
+        Self { run, log, tokenizer_json, merge: false }
+    }
+
+    /// The final model is also written to `merged/`, with its adapters added to the weights.
+    #[must_use]
+    pub fn with_merged(self, merge: bool) -> Self {
+        Self { merge, ..self }
     }
 
     /// The folder.
@@ -65,6 +72,12 @@ impl Output {
         self.log.flush()?;
         let tokenizer = self.tokenizer_json.as_deref();
         checkpoint::write_folder(&self.run.file("model"), |part| Ok(etymon_model::save(model, part, tokenizer)?))?;
+        if self.merge {
+            let merged = model.merged()?;
+            checkpoint::write_folder(&self.run.file("merged"), |part| {
+                Ok(etymon_model::save(&merged, part, tokenizer)?)
+            })?;
+        }
         self.run.complete(timings.0)?;
         Ok(())
     }

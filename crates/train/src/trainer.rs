@@ -63,7 +63,7 @@ impl<B: Backend> Trainer<B> {
         check(&model, "train", &train)?;
         check(&model, "watched", &watched)?;
         let batching = Batching::new(&train, &plan)?;
-        let optimizer = OptimizerState::new(model.backend(), model.params(), model.specs(), &plan);
+        let optimizer = OptimizerState::new(&model, &plan);
         let train_hash = Hash::of_examples(&train).to_string();
         let (train, watched) = (lean(train), lean(watched));
         Ok(Self { model, train, watched, plan, batching, optimizer, step: 0, train_hash, output: None })
@@ -202,7 +202,7 @@ impl<B: Backend> Trainer<B> {
     /// Σ L over a batch, and its gradient.
     fn gradients(&self, batch: &[usize]) -> Result<(f64, Params<B>)> {
         // Fresh zeros: scaling the old gradient by 0 would leave signs behind that a resumed run does not have.
-        let mut grads = self.model.params().zeros_like(self.model.backend());
+        let mut grads = self.model.zero_gradients();
         let mut sum = 0.0;
         for range in ranges(batch.iter().map(|&p| self.train[p].n_rows()), self.limits()) {
             let examples: Vec<Example> = batch[range].iter().map(|&p| self.train[p].clone()).collect();

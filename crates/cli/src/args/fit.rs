@@ -20,6 +20,9 @@ pub struct FitArgs {
     /// Labels of the pseudo-gradients: drawn from the model (true Fisher) or the data's (empirical Fisher)
     #[arg(long, value_enum, default_value_t = LabelSource::Model)]
     pub labels: LabelSource,
+    /// Fit on N examples, evenly spread over the data, instead of on all
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_examples: Option<u64>,
     #[command(flatten)]
     pub pass: PassArgs,
 }

@@ -92,9 +92,15 @@ pub enum Command {
 /// The model and its tapped layers.
 #[derive(Clone, Debug, Args)]
 pub struct ModelArgs {
-    /// Hugging Face folder (config.json, *.safetensors), MLP or ConvNet folder, or .gguf file
+    /// Hugging Face folder (config.json, *.safetensors), MLP or ConvNet folder, .gguf file, or PEFT folder of LoRA adapters
     #[arg(long, value_name = "PATH")]
     pub model: PathBuf,
+    /// Base model of the adapters [default: base_model_name_or_path, relative to their folder]
+    #[arg(long, value_name = "PATH")]
+    pub base: Option<PathBuf>,
+    /// Add the adapters to the weights, and tap the layers of these instead of A and B of the adapters
+    #[arg(long)]
+    pub merged: bool,
     /// tokenizer.json [default: the model's]
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,

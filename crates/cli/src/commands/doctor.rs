@@ -214,7 +214,7 @@ fn conditioning(
     findings: &mut Findings,
 ) -> Result<()> {
     let run = RunFolder::open_complete(folder, "factors")?;
-    require_same_model(&run, &args.model.model)?;
+    require_same_model(&run, &args.model)?;
     if args.model.layers.is_none() {
         model.select_layers(run.manifest().spec.config["layers"].as_str())?;
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use etymon_curvature::{FitMemory, FitOptions, FitSummary, Labels, fit};
-use etymon_data::BatchLimits;
+use etymon_data::{BatchLimits, Spread};
 use etymon_model::{LayerSpec, Model};
 use etymon_store::{Opened as Folder, Overwrite, RunFolder, RunSpec, require_space};
 use serde_json::{Value, json};
@@ -32,20 +32,23 @@ pub fn run(args: &FitArgs, context: Context) -> CommandResult {
     check_widths(layers)?;
     let corpus = open_corpus(&opened, &args.data)?;
     let counted = count_examples(&opened.model, &corpus, args.data.max_rows)?;
-    let choice = choice(args, &opened.model, &counted)?;
+    let sample = sample(args, &counted);
+    let used = used(&counted, sample);
+    let choice = choice(args, &opened.model, &used)?;
     context.reporter.say(format!(
-        "fit {}: {} layers of {}, {}",
+        "fit {}: {} layers of {}, {}{}",
         method_name(args.method),
         layers.len(),
         args.model.model.display(),
-        counted.describe()
+        counted.describe(),
+        sample.map_or_else(String::new, |sample| format!(", {} of them are used", sample.n()))
     ));
     for layer in layers {
         context.reporter.detail(format!("  {} [{}, {}]", layer.name, layer.d_out, layer.d_in));
     }
     choice.say(context.reporter);
     counted.reasons.iter().for_each(|reason| context.reporter.detail(format!("  skipped {reason}")));
-    let mut inputs = model_fingerprints(&args.model.model)?;
+    let mut inputs = model_fingerprints(&args.model)?;
     inputs.extend(tokenizer_fingerprint(&args.model)?);
     inputs.extend(data_fingerprints("data", &corpus)?);
     let spec = RunSpec {
@@ -67,8 +70,8 @@ pub fn run(args: &FitArgs, context: Context) -> CommandResult {
             run
         }
     };
-    let options = options(args, seed, choice);
-    let mut bars = FitBars::new(context.reporter, counted.examples);
+    let options = options(args, seed, sample, choice);
+    let mut bars = FitBars::new(context.reporter, used.examples);
     let summary = fit(&opened.model, &corpus, &options, folder.path(), &mut bars)?;
     let mut folder = folder;
     folder.update_progress(json!({ "examples": summary.examples, "data": counted.json() }))?;
@@ -77,7 +80,7 @@ pub fn run(args: &FitArgs, context: Context) -> CommandResult {
     Ok(Outcome::Done(result(&folder, Some(&summary))))
 }
 
-fn options(args: &FitArgs, seed: u64, choice: Choice) -> FitOptions {
+fn options(args: &FitArgs, seed: u64, sample: Option<Spread>, choice: Choice) -> FitOptions {
     FitOptions {
         labels: match args.labels {
             LabelSource::Model => Labels::Model { seed },
@@ -85,10 +88,21 @@ fn options(args: &FitArgs, seed: u64, choice: Choice) -> FitOptions {
         },
         correction: args.method == FitMethod::Ekfac,
         max_examples: args.data.max_rows,
+        sample,
         shard_examples: SHARD,
         limits: BatchLimits { max_rows: choice.batch_rows, max_examples: usize::MAX },
         groups: choice.groups,
     }
+}
+
+/// The examples that --max-examples leaves.
+fn sample(args: &FitArgs, counted: &Counted) -> Option<Spread> {
+    args.max_examples.map(|n| Spread::new(n, counted.examples))
+}
+
+/// About what these are.
+fn used(counted: &Counted, sample: Option<Spread>) -> Counted {
+    sample.map_or_else(|| counted.clone(), |sample| counted.part(sample.n()))
 }
 
 /// Rows per batch and layers per pass; refuses a fit for which memory does not suffice.
@@ -120,8 +134,9 @@ pub fn plan(args: &FitArgs) -> Result<Planned> {
     check_widths(opened.model.layers())?;
     let corpus = open_corpus(&opened, &args.data)?;
     let counted = count_examples(&opened.model, &corpus, args.data.max_rows)?;
-    let choice = choice(args, &opened.model, &counted)?;
-    let phases = phases(args, &opened.model, &counted, &choice);
+    let used = used(&counted, sample(args, &counted));
+    let choice = choice(args, &opened.model, &used)?;
+    let phases = phases(args, &opened.model, &used, &choice);
     Ok(Planned { opened, corpus, choice, phases })
 }
 
@@ -130,6 +145,7 @@ fn config(args: &FitArgs, layers: &[LayerSpec]) -> Value {
     let own = [
         ("method", json!(method_name(args.method))),
         ("labels", json!(if args.labels == LabelSource::Model { "model" } else { "data" })),
+        ("max_examples", json!(args.max_examples)),
         ("dtype", json!(args.pass.dtype.precision().name())),
         ("layers", json!(args.model.layers)),
         ("layer_names", json!(layers.iter().map(|l| l.name.as_str()).collect::<Vec<_>>())),

@@ -37,7 +37,11 @@ pub fn run(args: &TrainArgs, context: Context) -> CommandResult {
         return Err(CliError::Usage { option: "out", problem: format!("no model in {}", model.display()) });
     }
     context.reporter.say(format!("model in {}", model.display()));
-    Ok(Outcome::Done(json!({ "model": model, "loss": bar.mean })))
+    let merged = job.config.lora.as_ref().filter(|lora| lora.merge).map(|_| job.out.join("merged"));
+    if let Some(merged) = &merged {
+        context.reporter.say(format!("merged model in {}", merged.display()));
+    }
+    Ok(Outcome::Done(json!({ "model": model, "merged": merged, "loss": bar.mean })))
 }
 
 struct TrainBar {

@@ -58,14 +58,16 @@ impl Decoder {
         if let LossRows::Some(rows) = ctx.rows.loss_rows {
             dx = ctx.backend.scatter_rows(&dx, rows, ids.len())?;
         }
-        let lowest = if let Consumer::Tap(_) = to { self.lowest_tapped_block() } else { 0 };
+        let lowest = self.lowest_block(|layer| to.wants(layer));
         for (block, saved) in self.blocks.iter().zip(&trace.blocks).skip(lowest).rev() {
             dx = block.backward(ctx, saved, &dx, to)?;
         }
         if let Some(grads) = to.gradients() {
-            ctx.backend.embedding_backward(&dx, ids, grads.get_mut(self.embedding))?;
-            if let Some(table) = self.positions {
-                ctx.backend.embedding_backward(&dx, ctx.rows.positions, grads.get_mut(table))?;
+            if let Some(dtable) = grads.get_mut(self.embedding) {
+                ctx.backend.embedding_backward(&dx, ids, dtable)?;
+            }
+            if let Some(dtable) = self.positions.and_then(|id| grads.get_mut(id)) {
+                ctx.backend.embedding_backward(&dx, ctx.rows.positions, dtable)?;
             }
         }
         Ok(())

@@ -72,15 +72,14 @@ impl<B: Backend> Ctx<'_, B> {
         Ok(match norm.shift {
             Some(shift) => self.backend.layer_norm_backward(dy, x, gain, eps, to.pair(norm.gain, shift))?,
             None => {
-                let dgain = to.gradients().map(|g| g.get_mut(norm.gain));
+                let dgain = to.gradients().and_then(|g| g.get_mut(norm.gain));
                 self.backend.rms_norm_backward(dy, x, gain, eps, dgain)?
             }
         })
     }
 
     pub fn linear(&self, layer: &Linear, x: &B::Tensor) -> Result<B::Tensor> {
-        let bias = layer.bias.map(|id| self.params.get(id));
-        Ok(self.backend.linear_forward(x, self.params.get(layer.weight), bias)?)
+        layer.forward(self.backend, self.params, x)
     }
 
     /// Hands the layer to the consumer and returns dx.
@@ -91,8 +90,8 @@ impl<B: Backend> Ctx<'_, B> {
         x: &B::Tensor,
         to: &mut Consumer<'_, B>,
     ) -> Result<B::Tensor> {
-        to.linear(self.backend, layer, x, dy, self.rows.all())?;
-        Ok(self.backend.linear_backward(dy, self.params.get(layer.weight))?)
+        layer.hand_to(to, (self.backend, self.params), x, dy, self.rows.all())?;
+        layer.backward(self.backend, self.params, dy)
     }
 
     pub(super) fn rotate(&self, x: &mut B::Tensor, inverse: bool) -> Result<()> {

@@ -93,7 +93,18 @@ impl Decoder {
         };
         let name = names.head.to_owned();
         let (d_in, d_out, role) = (c.d_model, c.vocab, Role::Head);
-        let head = Linear { name, weight, bias: None, d_in, d_out, role, input: weight, positions: 1, tap: None };
+        let head = Linear {
+            name,
+            weight,
+            bias: None,
+            d_in,
+            d_out,
+            role,
+            input: weight,
+            positions: 1,
+            tap: None,
+            adapter: None,
+        };
         Self { embedding, positions, blocks, final_norm, head, config }
     }
 }

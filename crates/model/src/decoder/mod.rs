@@ -24,6 +24,7 @@ pub(crate) struct NormParams {
 
 /// Queries, keys and values: one layer whose output is q | k | v, or three.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant, reason = "one per block")]
 enum Qkv {
     Fused(Linear),
     Separate(Box<[Linear; 3]>),
@@ -64,15 +65,14 @@ impl Decoder {
         self.blocks.iter_mut().flat_map(Block::linears_mut).chain(std::iter::once(&mut self.head))
     }
 
-    /// The first block with a tapped layer: a backward pass for taps need not go below it.
-    fn lowest_tapped_block(&self) -> usize {
-        let tapped = |b: &Block| b.linears().any(|l| l.tap.is_some());
-        self.blocks.iter().position(tapped).unwrap_or(self.blocks.len())
+    /// The first block with a layer that is `wanted`: a backward pass for these need not go below it.
+    fn lowest_block(&self, wanted: impl Fn(&Linear) -> bool) -> usize {
+        self.blocks.iter().position(|b| b.linears().any(&wanted)).unwrap_or(self.blocks.len())
     }
 
-    /// The part of the blocks that such a pass visits.
+    /// The part of the blocks that a backward pass for taps visits.
     pub fn visited_blocks(&self) -> f64 {
-        1.0 - self.lowest_tapped_block() as f64 / self.blocks.len().max(1) as f64
+        1.0 - self.lowest_block(Linear::is_tapped) as f64 / self.blocks.len().max(1) as f64
     }
 }
 

@@ -8,6 +8,7 @@ use super::{Block, Decoder, MlpLayers, NormParams, Qkv};
 use crate::Result;
 use crate::config::Residual;
 use crate::head;
+use crate::layers::Linear;
 use crate::tangent::Tangents;
 use crate::tap::{Consumer, LossRows};
 
@@ -50,7 +51,7 @@ impl Decoder {
         trace: &Trace<B>,
         tangents: &Tangents<'_, B>,
     ) -> Result<Option<B::Tensor>> {
-        let lowest = self.lowest_tapped_block();
+        let lowest = self.lowest_block(Linear::is_tapped);
         let mut dx = None;
         for (block, saved) in self.blocks.iter().zip(&trace.blocks).skip(lowest) {
             dx = Some(block.tangent(ctx, saved, dx.as_ref(), tangents)?);

@@ -87,7 +87,7 @@ pub fn factors(args: &ScoreArgs, methods: &[ScoreMethod], model: &mut Model<Work
         return usage("--factors", problem);
     };
     let run = RunFolder::open_complete(folder, "factors")?;
-    require_same_model(&run, &args.model.model)?;
+    require_same_model(&run, &args.model)?;
     if args.model.layers.is_none() {
         model.select_layers(run.manifest().spec.config["layers"].as_str())?;
     }

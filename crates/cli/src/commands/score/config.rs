@@ -22,7 +22,7 @@ pub struct Spec {
 impl Spec {
     /// Fingerprints the inputs that all methods share.
     pub fn new(args: &ScoreArgs, model: &Model<Work>, corpus: &Corpus) -> Result<Self> {
-        let mut inputs = model_fingerprints(&args.model.model)?;
+        let mut inputs = model_fingerprints(&args.model)?;
         inputs.extend(tokenizer_fingerprint(&args.model)?);
         inputs.extend(data_fingerprints("data", corpus)?);
         for (i, path) in args.queries.iter().enumerate() {

@@ -7,7 +7,7 @@ use etymon_attribution::{
     Parts, Queries, QueryValue, Rank, Ranked, ScoreSink, SquaredNorm, Tee, TopK, Wanted, behind, score_all,
 };
 use etymon_curvature::{Factors, Preconditioner, Spectrum};
-use etymon_data::{Batch, Batches, ExampleIndex, Padding};
+use etymon_data::{Batch, Batches, ExampleIndex, Padding, Spread};
 use etymon_model::{Model, Objective};
 use etymon_store::RunFolder;
 use etymon_tensor::Backend;
@@ -24,7 +24,6 @@ use crate::args::PerToken;
 use crate::error::Result;
 use crate::method::{Metric, ScoreMethod};
 use crate::open::Work;
-use crate::sample::spread;
 
 /// The methods of a job that share their passes.
 pub struct Gradients<'a> {
@@ -169,7 +168,8 @@ impl<'a> Gradients<'a> {
     ) -> Result<Queries<Work>> {
         let job = self.job;
         let n = examples_per_step(job.args, method);
-        let mut examples = spread(job.examples_of_all(), job.counted.examples, job.args.solve.solve_rows);
+        let spread = Spread::new(job.args.solve.solve_rows as u64, job.counted.examples);
+        let mut examples = job.examples_of_all().filter(|e| e.as_ref().map_or(true, |e| spread.contains(e.index.0)));
         let mut batches = Vec::new();
         loop {
             let step = examples.by_ref().take(n).collect::<std::result::Result<Vec<_>, _>>()?;
