@@ -64,6 +64,10 @@ pub fn queries(args: &ScoreArgs, methods: &[ScoreMethod], opened: &Opened) -> Re
     if args.per_token.is_some() && opened.model.config().vocab().is_none() {
         return usage("--per-token", "rows of features have no tokens".to_owned());
     }
+    let of_tokens = methods.iter().find(|m| matches!(m, ScoreMethod::Bm25 | ScoreMethod::Ngram));
+    if let Some(method) = of_tokens.filter(|_| opened.model.config().vocab().is_none()) {
+        return usage("--method", format!("{} compares tokens; rows of features have none", method.name()));
+    }
     let queries = read_queries(opened, &args.queries, &args.data.rows)?;
     if let Some(query) = queries.iter().find(|q| RESERVED.contains(&q.id.as_str())) {
         return Err(CliError::QueryId { id: query.id.clone() });

@@ -2,7 +2,7 @@
 
 use etymon_curvature::inverse::Dense;
 use etymon_data::Example;
-use etymon_model::Model;
+use etymon_model::{LayerGroups, Model};
 
 use super::config::rank;
 use crate::args::{PerToken, ScoreArgs};
@@ -35,7 +35,8 @@ fn scoring(
 ) -> Scoring {
     let factors = args.factors.is_some();
     let is_norm = |m: ScoreMethod| args.self_influence || m == ScoreMethod::SelfInfluence;
-    let mut bases: Vec<ScoreMethod> = methods.iter().copied().filter(|&m| !is_norm(m)).map(ScoreMethod::base).collect();
+    let products = |m: ScoreMethod| matches!(m.way(), Way::Gradients | Way::Checkpoints) && !is_norm(m);
+    let mut bases: Vec<ScoreMethod> = methods.iter().copied().filter(|&m| products(m)).map(ScoreMethod::base).collect();
     bases.sort_unstable();
     bases.dedup();
     let set = |&method: &ScoreMethod| Set {
@@ -80,6 +81,12 @@ pub fn estimate(
 ) -> Result<(Choice, Vec<Phase>)> {
     if methods.contains(&ScoreMethod::Dense) {
         Dense::check(model.layers().iter().map(|s| s.d_out * s.d_in).sum())?;
+    }
+    if methods.iter().all(|m| matches!(m.way(), Way::Log | Way::Texts)) {
+        let choice = Choice { batch_rows: PLENTY, groups: LayerGroups::one(model.layers()) };
+        let disk = disk_bytes(args, methods, model, counted, queries.len());
+        let phase = Phase { name: "scores", memory: 0, disk, rows: 0, model_flops: 0.0, fold_flops: 0.0 };
+        return Ok((choice, vec![phase]));
     }
     let task = scoring(args, methods, model, counted, queries);
     let group = |layers, batch_rows| {

@@ -7,6 +7,7 @@ mod earlier;
 mod gradients;
 mod job;
 mod load;
+mod other;
 mod rows;
 mod share;
 mod solver;
@@ -55,9 +56,10 @@ impl Inputs {
 
     /// The methods that share their passes, with how they stay within memory.
     fn plans(&self, args: &ScoreArgs) -> Result<Vec<(Vec<ScoreMethod>, Choice, Vec<Phase>)>> {
-        let mut by_way: BTreeMap<Way, Vec<ScoreMethod>> = BTreeMap::new();
+        let mut by_way: BTreeMap<(Way, Option<ScoreMethod>), Vec<ScoreMethod>> = BTreeMap::new();
         for &method in &self.methods {
-            by_way.entry(method.way()).or_default().push(method);
+            let alone = (method.way() != Way::Gradients).then_some(method);
+            by_way.entry((method.way(), alone)).or_default().push(method);
         }
         let plan = |methods: Vec<ScoreMethod>| {
             let (model, queries) = (&self.opened.model, &self.queries[..]);
@@ -152,7 +154,12 @@ fn require_same_methods(leader: &mut RunFolder, methods: &[ScoreMethod]) -> Resu
 fn way(job: &Job<'_>, runs: &mut [RunFolder], clock: &mut Clock) -> Result<Scored> {
     match job.methods[0].way() {
         Way::Checkpoints => Gradients::new(job, checkpoints::list(job.args)?)?.run(runs, clock),
-        _ => Gradients::new(job, vec![Checkpoint::opened()])?.run(runs, clock),
+        Way::Gradients => Gradients::new(job, vec![Checkpoint::opened()])?.run(runs, clock),
+        Way::Projections | Way::Log | Way::Features | Way::Texts => {
+            let scored = other::run(job, &mut runs[0], job.methods[0])?;
+            clock.lap("scores");
+            Ok(scored)
+        }
     }
 }
 
