@@ -1,5 +1,6 @@
 //! The command line.
 
+mod evaluate;
 mod fit;
 mod score;
 
@@ -11,6 +12,7 @@ use etymon_tensor::Precision;
 
 use crate::machine::Bytes;
 
+pub use evaluate::*;
 pub use fit::{FitArgs, FitMethod, LabelSource};
 pub use score::{MeasurementArg, PerToken, ScoreArgs, ScoreMethod};
 
@@ -33,7 +35,8 @@ Examples:
   etymon plan fit --model M --data train.jsonl --out F       memory, disk and time of a command before it runs
   etymon score --model M --factors F --data train.jsonl --queries q.jsonl --out S --per-token
   etymon top S -k 10                                         ranked training texts
-  etymon report S -o report.html                             the page to read them in";
+  etymon report S -o report.html                             the page to read them in
+  etymon evaluate lds --config train.toml --queries q.jsonl --scores S --out E     is it true? by retraining";
 
 /// 1 or more.
 fn positive() -> RangedU64ValueParser<usize> {
@@ -78,6 +81,8 @@ pub enum Command {
     Top(TopArgs),
     /// Write the report of a score table: one HTML file
     Report(ReportArgs),
+    /// Judge score tables by retraining: LDS, leave one out, query loss difference, recall, …
+    Evaluate(Box<EvaluateArgs>),
     /// Check a model, its data and factors: gradients, batch and padding invariance, conditioning
     Doctor(DoctorArgs),
 }

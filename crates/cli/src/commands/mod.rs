@@ -1,6 +1,7 @@
 //! The commands: arguments → checked plan → libraries → a line or a JSON object.
 
 pub mod doctor;
+pub mod evaluate;
 pub mod fit;
 pub mod plan;
 pub mod quickstart;

@@ -68,7 +68,7 @@ pub fn run(args: &QuickstartArgs, context: Context) -> CommandResult {
 }
 
 /// Shows a command and runs it.
-fn step_of(step: &[&str], context: Context) -> Result<()> {
+pub fn step_of(step: &[&str], context: Context) -> Result<()> {
     let shown: Vec<String> =
         step.iter().map(|w| if w.contains(' ') { format!("'{w}'") } else { (*w).to_owned() }).collect();
     context.reporter.say(format!("$ etymon {}", shown.join(" ")));
@@ -79,7 +79,9 @@ fn step_of(step: &[&str], context: Context) -> Result<()> {
         Command::Fit(args) => super::fit::run(args, context)?,
         Command::Score(args) => super::score::run(args, context)?,
         Command::Report(args) => super::report::run(args, context)?,
-        Command::Quickstart(_) | Command::Plan(_) | Command::Top(_) | Command::Doctor(_) => Outcome::Done(Value::Null),
+        Command::Quickstart(_) | Command::Plan(_) | Command::Top(_) | Command::Doctor(_) | Command::Evaluate(_) => {
+            Outcome::Done(Value::Null)
+        }
     };
     context.reporter.say("");
     Ok(())
