@@ -49,11 +49,11 @@ impl Base {
     }
 }
 
-/// The plan without what a world replaces (seed, exclusions) and what changes no result.
+/// The plan without what a world replaces (its seed) and what changes no result.
 fn plan_text(plan: &Plan) -> String {
     let mut value = serde_json::to_value(plan).unwrap_or_default();
     if let Value::Object(fields) = &mut value {
-        ["seed", "excluded", "watch_every"].iter().for_each(|key| drop(fields.remove(*key)));
+        ["seed", "watch_every"].iter().for_each(|key| drop(fields.remove(*key)));
     }
     value.to_string()
 }
