@@ -71,8 +71,11 @@ pub fn run(args: &BrittlenessArgs, context: Context) -> CommandResult {
     Verdict { figure: "brittleness", settings, methods, table, svg }.finish(&args.out.out, context)
 }
 
-/// `[methods][queries][N]` Rows by falling score, and last a random order; with the names.
-fn rankings(ground: &Ground, seed: u64) -> Result<(Vec<Vec<Vec<usize>>>, Vec<String>)> {
+/// `[methods][queries][N]` Rows by falling score.
+type Rankings = Vec<Vec<Vec<usize>>>;
+
+/// Those of the methods, and last a random order; with the names.
+fn rankings(ground: &Ground, seed: u64) -> Result<(Rankings, Vec<String>)> {
     let n = ground.train.len();
     let (mut rankings, mut names) = (Vec::new(), Vec::new());
     for folder in &ground.methods {
