@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use etymon_attribution::AttributionError;
 use etymon_curvature::CurvatureError;
 use etymon_data::DataError;
+use etymon_evaluate::EvaluateError;
 use etymon_model::ModelError;
 use etymon_store::StoreError;
 use etymon_train::TrainError;
@@ -21,6 +22,8 @@ pub enum CliError {
     Curvature(#[from] CurvatureError),
     #[error(transparent)]
     Data(#[from] DataError),
+    #[error(transparent)]
+    Evaluate(#[from] EvaluateError),
     #[error(transparent)]
     Model(#[from] ModelError),
     #[error(transparent)]
@@ -72,6 +75,9 @@ impl CliError {
             Self::Memory { .. } => {
                 "tap fewer layers with --layers, keep queries in low rank with --rank 32, or raise --memory-limit"
             }
+            Self::Evaluate(EvaluateError::Memory { .. }) => {
+                "raise --memory-limit, or lower micro_batch_rows in the configuration"
+            }
             Self::LayerTooWide { .. } => "choose fewer or narrower layers with --layers",
             Self::OtherRows { .. } => "score again with the same --data, --max-rows, --filter and --queries",
             Self::QueryId { .. } => "give the query another id",
@@ -88,6 +94,7 @@ impl CliError {
             Self::Data(e)
             | Self::Attribution(AttributionError::Data(e))
             | Self::Curvature(CurvatureError::Data(e))
+            | Self::Evaluate(EvaluateError::Data(e) | EvaluateError::Train(TrainError::Data(e)))
             | Self::Train(TrainError::Data(e)) => Some(e),
             _ => None,
         }
@@ -104,7 +111,8 @@ impl CliError {
                 | AttributionError::Query { source: e, .. }
                 | AttributionError::Example { source: e, .. },
             ) => Some(e),
-            Self::Train(TrainError::Example { source, .. }) => Some(source),
+            Self::Train(TrainError::Example { source, .. })
+            | Self::Evaluate(EvaluateError::Train(TrainError::Example { source, .. })) => Some(source),
             _ => None,
         }
     }

@@ -46,6 +46,7 @@ fn run(cli: &Cli, context: Context) -> Result<Outcome> {
         Command::Top(args) => commands::top::run(args, context),
         Command::Report(args) => commands::report::run(args, context),
         Command::Compare(args) => commands::compare::run(args, context),
+        Command::Evaluate(args) => commands::evaluate::run(args, context),
         Command::Doctor(args) => commands::doctor::run(args, context),
     }
 }

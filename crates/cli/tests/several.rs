@@ -161,7 +161,7 @@ fn tracin_ideal_reads_the_log_of_the_training() {
     let (train, queries) = (reference("digits/train.csv"), at("q.csv"));
     let base = ["score", "--model", &model, "--data", &train, "--queries", &queries, "--method", "tracin-ideal"];
     ok(&[&base[..], &["--log", &log, "--out", &at("s")]].concat());
-    let losses = etymon_store::read_losses(Path::new(&log)).unwrap();
+    let losses = etymon_store::read_losses(&Path::new(&log).join("log")).unwrap();
     for (query, scores) in columns(Path::new(&at("s"))) {
         // In one epoch every example is in one step: all changes add up to the change of the whole run.
         let total: f64 = scores.iter().map(|&x| f64::from(x)).sum();

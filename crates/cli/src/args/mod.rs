@@ -1,6 +1,7 @@
 //! The command line.
 
 mod compare;
+mod evaluate;
 mod fit;
 mod score;
 
@@ -13,6 +14,7 @@ use etymon_tensor::Precision;
 use crate::machine::Bytes;
 
 pub use compare::CompareArgs;
+pub use evaluate::*;
 pub use fit::{FitArgs, FitMethod, LabelSource};
 pub use score::{MeasurementArg, PerToken, ScoreArgs};
 
@@ -36,7 +38,8 @@ Examples:
   etymon score --model M --factors F --data train.jsonl --queries q.jsonl --out S --per-token
   etymon top S -k 10                                         ranked training texts
   etymon report S -o report.html                             the page to read them in
-  etymon compare S1 S2                                       score tables side by side";
+  etymon compare S1 S2                                       score tables side by side
+  etymon evaluate lds --config train.toml --queries q.jsonl --scores S --out E     is it true? by retraining";
 
 /// 1 or more.
 fn positive() -> RangedU64ValueParser<usize> {
@@ -85,6 +88,8 @@ pub enum Command {
     Report(ReportArgs),
     /// Show score tables side by side: correlation, overlap, and the top texts of each
     Compare(CompareArgs),
+    /// Judge score tables by retraining: LDS, leave one out, query loss difference, recall, …
+    Evaluate(Box<EvaluateArgs>),
     /// Check a model, its data and factors: gradients, batch and padding invariance, conditioning
     Doctor(DoctorArgs),
 }

@@ -2,6 +2,7 @@
 
 pub mod compare;
 pub mod doctor;
+pub mod evaluate;
 pub mod fit;
 pub mod methods;
 pub mod plan;

@@ -68,7 +68,7 @@ pub fn run(args: &QuickstartArgs, context: Context) -> CommandResult {
 }
 
 /// Shows a command and runs it.
-fn step_of(step: &[&str], context: Context) -> Result<()> {
+pub fn step_of(step: &[&str], context: Context) -> Result<()> {
     let shown: Vec<String> =
         step.iter().map(|w| if w.contains(' ') { format!("'{w}'") } else { (*w).to_owned() }).collect();
     context.reporter.say(format!("$ etymon {}", shown.join(" ")));

@@ -67,5 +67,5 @@ fn read_log(job: &Job<'_>) -> Result<TracInIdeal> {
     let manifest = Manifest::read(&folder.join("manifest.json"))?;
     let name = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let name = manifest.spec.config["run"].as_str().map_or(name, str::to_owned);
-    Ok(TracInIdeal::read(folder, &name, &job.ids())?)
+    Ok(TracInIdeal::read(&folder.join("log"), &name, &job.ids())?)
 }

@@ -1,0 +1,139 @@
+//! Plots as SVG.
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+use crate::statistics::Interval;
+use crate::{EvaluateError, Result};
+
+const WIDTH: u32 = 860;
+const COLORS: [RGBColor; 6] = [
+    RGBColor(27, 108, 168),
+    RGBColor(201, 119, 43),
+    RGBColor(106, 154, 61),
+    RGBColor(138, 107, 177),
+    RGBColor(178, 58, 72),
+    RGBColor(90, 90, 90),
+];
+
+/// A line of a plot, or a cloud of points.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    /// What the legend calls it.
+    pub name: String,
+    /// (x, y).
+    pub points: Vec<(f64, f64)>,
+}
+
+/// Whether points are joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Joined {
+    /// By lines, in order.
+    Lines,
+    /// Not: a scatter plot.
+    Points,
+}
+
+/// A horizontal bar per method with its interval.
+///
+/// # Errors
+/// What the drawing library refuses.
+pub fn bars(title: &str, axis: &str, bars: &[(String, Interval)]) -> Result<String> {
+    let mut svg = String::new();
+    {
+        let height = 110 + 30 * bars.len() as u32;
+        let root = canvas(&mut svg, height)?;
+        let most = bars.iter().map(|(_, b)| b.high.max(b.value)).fold(0.0, f64::max);
+        let least = bars.iter().map(|(_, b)| b.low.min(b.value)).fold(0.0, f64::min);
+        let room = 0.05 * (most - least).max(1e-9);
+        let n = bars.len() as f64;
+        let mut chart = ChartBuilder::on(&root)
+            .caption(title, ("sans-serif", 16))
+            .margin(12)
+            .x_label_area_size(42)
+            .y_label_area_size(190)
+            .build_cartesian_2d(least - if least < 0.0 { room } else { 0.0 }..most + room, n - 0.5..-0.5)
+            .map_err(wrong)?;
+        let label = |y: &f64| {
+            let whole = (y - y.round()).abs() < 0.25 && y.round() >= 0.0;
+            let bar = if whole { bars.get(y.round() as usize) } else { None };
+            bar.map(|(name, _)| name.clone()).unwrap_or_default()
+        };
+        chart
+            .configure_mesh()
+            .disable_y_mesh()
+            .y_labels(bars.len().max(2))
+            .y_label_formatter(&label)
+            .x_desc(axis)
+            .draw()
+            .map_err(wrong)?;
+        for (i, (_, bar)) in bars.iter().enumerate() {
+            let (y, color) = (i as f64, COLORS[i % COLORS.len()]);
+            let body = Rectangle::new([(0.0, y - 0.32), (bar.value, y + 0.32)], color.mix(0.75).filled());
+            chart.draw_series([body]).map_err(wrong)?;
+            let whisker = PathElement::new(vec![(bar.low, y), (bar.high, y)], BLACK.stroke_width(2));
+            chart.draw_series([whisker]).map_err(wrong)?;
+        }
+        root.present().map_err(wrong)?;
+    }
+    Ok(svg)
+}
+
+/// Series over a common x axis.
+///
+/// # Errors
+/// What the drawing library refuses.
+pub fn series(title: &str, x_axis: &str, y_axis: &str, all: &[Series], joined: Joined) -> Result<String> {
+    let mut svg = String::new();
+    {
+        let root = canvas(&mut svg, 480)?;
+        let xs = range(all.iter().flat_map(|s| s.points.iter().map(|p| p.0)));
+        let ys = range(all.iter().flat_map(|s| s.points.iter().map(|p| p.1)));
+        let mut chart = ChartBuilder::on(&root)
+            .caption(title, ("sans-serif", 16))
+            .margin(12)
+            .x_label_area_size(42)
+            .y_label_area_size(64)
+            .build_cartesian_2d(xs, ys)
+            .map_err(wrong)?;
+        chart.configure_mesh().x_desc(x_axis).y_desc(y_axis).light_line_style(WHITE).draw().map_err(wrong)?;
+        for (i, one) in all.iter().enumerate() {
+            let color = COLORS[i % COLORS.len()];
+            let drawn = match joined {
+                Joined::Lines => chart.draw_series(LineSeries::new(one.points.iter().copied(), color.stroke_width(2))),
+                Joined::Points => {
+                    chart.draw_series(one.points.iter().map(|&at| Circle::new(at, 2, color.mix(0.4).filled())))
+                }
+            };
+            drawn
+                .map_err(wrong)?
+                .label(one.name.clone())
+                .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], color.filled()));
+        }
+        chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK).draw().map_err(wrong)?;
+        root.present().map_err(wrong)?;
+    }
+    Ok(svg)
+}
+
+fn canvas(svg: &mut String, height: u32) -> Result<DrawingArea<SVGBackend<'_>, Shift>> {
+    let root = SVGBackend::with_string(svg, (WIDTH, height)).into_drawing_area();
+    root.fill(&WHITE).map_err(wrong)?;
+    Ok(root)
+}
+
+/// From the least to the largest, with some room.
+fn range(values: impl Iterator<Item = f64>) -> std::ops::Range<f64> {
+    let (least, most) = values
+        .filter(|v| v.is_finite())
+        .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+    if least > most {
+        return 0.0..1.0;
+    }
+    let room = 0.05 * (most - least).max(1e-9 * most.abs()).max(1e-12);
+    least - room..most + room
+}
+
+fn wrong(error: impl std::fmt::Display) -> EvaluateError {
+    EvaluateError::Plot { problem: error.to_string() }
+}

@@ -1,0 +1,210 @@
+//! Training of many worlds, remembered by content.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use etymon_data::{BatchLimits, Example};
+use etymon_store::{Dtype, TensorFile, TensorWriter};
+use etymon_tensor::Backend;
+use etymon_train::{Plan, Trainer};
+use rayon::ThreadPoolBuilder;
+
+use crate::digest::Base;
+use crate::workers::{Workers, world_bytes};
+use crate::world::{Probe, Start, World};
+use crate::{EvaluateError, Result};
+
+/// What the probes saw in one world: `[probes][examples]`.
+pub type Values = Vec<Vec<f64>>;
+
+/// Told when a world is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// Trained.
+    Trained,
+    /// Read from its file.
+    Read,
+}
+
+/// The worlds that were asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Trained {
+    /// `[worlds]` In the order asked for.
+    pub values: Vec<Values>,
+    /// How many different worlds were trained.
+    pub n_trained: usize,
+    /// How many different worlds were read.
+    pub n_read: usize,
+}
+
+/// Trains one plan on one train set, again and again, without some examples.
+#[derive(Clone, Debug)]
+pub struct Retraining<B: Backend> {
+    start: Start<B>,
+    train: Vec<Example>,
+    plan: Plan,
+    probes: Vec<Probe>,
+    base: Base,
+    folder: Option<PathBuf>,
+}
+
+impl<B: Backend> Retraining<B> {
+    /// Trains `plan` from `start` on `train`, the whole train set; examples that the plan itself excludes are excluded in
+    /// every world. The result of a world is kept in `folder`, if there is one, in a file named by everything that
+    /// determines it.
+    ///
+    /// # Errors
+    /// Two probes of one name; a plan or examples that training refuses.
+    pub fn new(
+        start: Start<B>,
+        train: Vec<Example>,
+        plan: Plan,
+        probes: Vec<Probe>,
+        folder: Option<&Path>,
+    ) -> Result<Self> {
+        for (i, probe) in probes.iter().enumerate() {
+            if probes[..i].iter().any(|p| p.name == probe.name) {
+                return Err(EvaluateError::ProbeName { name: probe.name.to_owned() });
+            }
+        }
+        // What is refused is refused before the first world.
+        let plan = Plan { watch_every: 1, checkpoint_every: None, ..plan };
+        let train: Vec<Example> = train.into_iter().map(lean).collect();
+        Trainer::new(start.model().clone(), train.clone(), Vec::new(), plan.clone())?;
+        for example in probes.iter().flat_map(|p| &p.examples) {
+            start.model().check(example)?;
+        }
+        let base = Base::new(&start, &train, &plan, &probes);
+        Ok(Self { start, train, plan, probes, base, folder: folder.map(Path::to_path_buf) })
+    }
+
+    /// Bytes that one world needs in training, about.
+    pub fn bytes_per_world(&self) -> u64 {
+        world_bytes(self.start.model(), &self.train, &self.plan)
+    }
+
+    /// How many of the worlds are not in the folder.
+    pub fn n_missing(&self, worlds: &[World]) -> usize {
+        self.unique(worlds).iter().filter(|(key, _)| !self.file(key).is_some_and(|file| file.exists())).count()
+    }
+
+    /// Trains the worlds, or reads what was trained before; a world that is asked for twice is trained once. Each result
+    /// is on the disk as soon as it is there, so that an interrupted call loses only the worlds under way.
+    ///
+    /// # Errors
+    /// The first world that fails; the disk.
+    pub fn run(&self, worlds: &[World], workers: Workers, progress: &(dyn Fn(Progress) + Sync)) -> Result<Trained> {
+        let unique: Vec<(String, &World)> = self.unique(worlds).into_iter().collect();
+        let done: Vec<Mutex<Option<(Values, Progress)>>> = unique.iter().map(|_| Mutex::new(None)).collect();
+        let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let failure: Mutex<Option<EvaluateError>> = Mutex::new(None);
+        let work = || -> Result<()> {
+            let pool = ThreadPoolBuilder::new().num_threads(workers.threads.max(1)).build()?;
+            while !failed.load(Ordering::Relaxed) {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                let Some((key, world)) = unique.get(i) else { break };
+                let result = pool.install(|| self.one(key, world))?;
+                progress(result.1);
+                *lock(&done[i]) = Some(result);
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..workers.worlds.clamp(1, unique.len().max(1)) {
+                scope.spawn(|| {
+                    if let Err(error) = work() {
+                        failed.store(true, Ordering::Relaxed);
+                        lock(&failure).get_or_insert(error);
+                    }
+                });
+            }
+        });
+        if let Some(error) = lock(&failure).take() {
+            return Err(error);
+        }
+        let mut by_key = BTreeMap::new();
+        let (mut n_trained, mut n_read) = (0, 0);
+        for ((key, _), slot) in unique.iter().zip(&done) {
+            if let Some((values, how)) = lock(slot).take() {
+                *(if how == Progress::Trained { &mut n_trained } else { &mut n_read }) += 1;
+                by_key.insert(key.as_str(), values);
+            }
+        }
+        let values = worlds.iter().filter_map(|w| by_key.get(self.base.key(w).as_str()).cloned()).collect();
+        Ok(Trained { values, n_trained, n_read })
+    }
+
+    fn unique<'a>(&self, worlds: &'a [World]) -> BTreeMap<String, &'a World> {
+        worlds.iter().map(|world| (self.base.key(world), world)).collect()
+    }
+
+    fn file(&self, key: &str) -> Option<PathBuf> {
+        self.folder.as_ref().map(|folder| folder.join(format!("{key}.safetensors")))
+    }
+
+    fn one(&self, key: &str, world: &World) -> Result<(Values, Progress)> {
+        let file = self.file(key);
+        if let Some(file) = file.as_ref().filter(|file| file.exists()) {
+            return Ok((self.read(file)?, Progress::Read));
+        }
+        let values = self.train(world).map_err(|error| match error {
+            EvaluateError::Train(source) => {
+                let (seed, excluded) = (world.seed, world.excluded().len());
+                EvaluateError::World { seed, excluded, source: Box::new(source) }
+            }
+            other => other,
+        })?;
+        if let Some(file) = &file {
+            self.write(file, world, &values)?;
+        }
+        Ok((values, Progress::Trained))
+    }
+
+    fn train(&self, world: &World) -> Result<Values> {
+        let mut excluded = [self.plan.excluded.as_slice(), world.excluded()].concat();
+        excluded.sort_unstable();
+        excluded.dedup();
+        let plan = Plan { seed: world.seed, excluded, ..self.plan.clone() };
+        let limits = BatchLimits { max_rows: plan.micro_batch_rows, max_examples: usize::MAX };
+        let mut trainer = Trainer::new(self.start.of(world.seed)?, self.train.clone(), Vec::new(), plan)?;
+        trainer.run(&mut ())?;
+        self.probes.iter().map(|probe| probe.look(trainer.model(), limits)).collect()
+    }
+
+    fn write(&self, file: &Path, world: &World, values: &Values) -> Result<()> {
+        let shapes: Vec<[usize; 1]> = values.iter().map(|v| [v.len()]).collect();
+        let declared: Vec<(&str, Dtype, &[usize])> =
+            self.probes.iter().zip(&shapes).map(|(p, shape)| (p.name, Dtype::F64, shape.as_slice())).collect();
+        let facts = [("seed", world.seed.to_string()), ("excluded", world.excluded().len().to_string())];
+        let metadata = facts.into_iter().map(|(k, v)| (k.to_owned(), v)).collect();
+        let mut writer = TensorWriter::create(file, &declared, &metadata)?;
+        for (probe, values) in self.probes.iter().zip(values) {
+            writer.write_f64(probe.name, values)?;
+        }
+        Ok(writer.finish()?)
+    }
+
+    fn read(&self, path: &Path) -> Result<Values> {
+        let file = TensorFile::open(path)?;
+        let read = |probe: &Probe| {
+            let values = file.read_f64(probe.name)?;
+            let (got, expected) = (values.len(), probe.examples.len());
+            if got == expected {
+                return Ok(values);
+            }
+            Err(EvaluateError::WorldFile { path: path.to_owned(), probe: probe.name.to_owned(), got, expected })
+        };
+        self.probes.iter().map(read).collect()
+    }
+}
+
+/// An example without what only people read.
+fn lean(example: Example) -> Example {
+    Example { text: String::new(), metadata: <_>::default(), ..example }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
