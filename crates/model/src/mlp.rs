@@ -5,9 +5,10 @@ use etymon_tensor::{Backend, Buffer, CrossEntropy, Label, Segment};
 use crate::Result;
 use crate::blueprint::Blueprint;
 use crate::config::{MlpConfig, Task};
-use crate::head::{self, HeadBatch};
+use crate::head::{self, HeadBatch, HeadGoal};
 use crate::layers::Linear;
 use crate::params::{Init, Params, Storage};
+use crate::reference::Reference;
 use crate::tangent::Tangents;
 use crate::tap::{Consumer, LossRows, Rows};
 
@@ -24,6 +25,8 @@ pub(crate) enum Goal<'a, B: Backend> {
     Classes { labels: &'a [Label], kind: CrossEntropy },
     /// `[n, d]` target values; the gradient and the values are multiplied by `sign`.
     Values { target: &'a B::Tensor, sign: f64 },
+    /// The outputs of another model.
+    Reference(&'a Reference<B>),
     /// Targets drawn around the prediction: `[n, d]` unit normal noise ε, target ŷ + ε.
     Noise(&'a B::Tensor),
 }
@@ -56,6 +59,11 @@ impl Mlp {
         linear(backend, params, last, input)
     }
 
+    /// The inputs `[n, d]` of the last layer.
+    pub fn hidden<B: Backend>(&self, backend: &B, params: &Params<B>, x: &B::Tensor) -> Result<B::Tensor> {
+        Ok(self.forward(backend, params, x)?.inputs.pop().unwrap_or_else(|| x.clone()))
+    }
+
     fn forward<B: Backend>(&self, backend: &B, params: &Params<B>, x: &B::Tensor) -> Result<Trace<B>> {
         let (mut inputs, mut before) = (vec![x.clone()], Vec::new());
         for (i, layer) in self.layers.iter().enumerate().take(self.layers.len() - 1) {
@@ -82,10 +90,20 @@ impl Mlp {
         let (Some(last), Some(input)) = (self.layers.last(), inputs.last()) else { return Ok(Buffer::zeros(n)) };
         let (values, dx) = match goal {
             Goal::Classes { labels, kind } => {
-                let at = HeadBatch { labels, loss_segments: &examples, kind: *kind };
-                head::run(backend, params, last, input, &at, to)?
+                let goal = HeadGoal::Labels { labels, kind: *kind };
+                head::run(backend, params, last, input, &HeadBatch { goal, loss_segments: &examples }, to)?
             }
-            Goal::Values { .. } | Goal::Noise(_) => {
+            Goal::Reference(reference) if self.config.task == Task::Classification => {
+                let goal = HeadGoal::Reference(reference);
+                head::run(backend, params, last, input, &HeadBatch { goal, loss_segments: &examples }, to)?
+            }
+            Goal::Values { .. } | Goal::Noise(_) | Goal::Reference(_) => {
+                let target = match goal {
+                    Goal::Reference(r) => Some(r.outputs(backend, last, Segment { start: 0, len: n })?),
+                    _ => None,
+                };
+                let values = target.as_ref().map(|target| Goal::Values { target, sign: 1.0 });
+                let goal = values.as_ref().unwrap_or(goal);
                 let (values, dout) = error(backend, &linear(backend, params, last, input)?, goal)?;
                 to.linear(backend, last, input, &dout, rows)?;
                 (values, Some(backend.linear_backward(&dout, params.get(last.weight))?))
@@ -167,7 +185,7 @@ fn error<B: Backend>(backend: &B, out: &B::Tensor, goal: &Goal<'_, B>) -> Result
             backend.axpy(1.0, out, &mut drawn)?;
             (drawn, 1.0)
         }
-        Goal::Classes { .. } => (out.clone(), 1.0),
+        Goal::Classes { .. } | Goal::Reference(_) => (out.clone(), 1.0),
     };
     let (mut values, mut dout) = backend.squared_error(out, &target)?;
     values.iter_mut().for_each(|v| *v *= sign);
