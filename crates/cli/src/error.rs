@@ -3,6 +3,7 @@
 use etymon_attribution::AttributionError;
 use etymon_curvature::CurvatureError;
 use etymon_data::DataError;
+use etymon_evaluate::PbrfError;
 use etymon_model::ModelError;
 use etymon_store::StoreError;
 use etymon_train::TrainError;
@@ -21,6 +22,8 @@ pub enum CliError {
     Data(#[from] DataError),
     #[error(transparent)]
     Model(#[from] ModelError),
+    #[error(transparent)]
+    Pbrf(#[from] PbrfError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -76,6 +79,7 @@ impl CliError {
     fn data(&self) -> Option<&DataError> {
         match self {
             Self::Data(e)
+            | Self::Pbrf(PbrfError::Data(e))
             | Self::Attribution(AttributionError::Data(e))
             | Self::Curvature(CurvatureError::Data(e))
             | Self::Train(TrainError::Data(e)) => Some(e),
@@ -87,6 +91,7 @@ impl CliError {
     fn model(&self) -> Option<&ModelError> {
         match self {
             Self::Model(e)
+            | Self::Pbrf(PbrfError::Model(e))
             | Self::Example { source: e, .. }
             | Self::Curvature(CurvatureError::Model(e) | CurvatureError::Example { source: e, .. })
             | Self::Attribution(

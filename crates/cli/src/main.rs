@@ -45,6 +45,7 @@ fn run(cli: &Cli, context: Context) -> Result<Outcome> {
         Command::Plan(args) => commands::plan::run(args, context),
         Command::Top(args) => commands::top::run(args, context),
         Command::Report(args) => commands::report::run(args, context),
+        Command::Evaluate(args::Evaluate::Pbrf(args)) => commands::pbrf::run(args, context),
         Command::Doctor(args) => commands::doctor::run(args, context),
     }
 }

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod fit;
+mod pbrf;
 mod score;
 
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use etymon_tensor::Precision;
 use crate::machine::Bytes;
 
 pub use fit::{FitArgs, FitMethod, LabelSource};
+pub use pbrf::{MinimiserArg, PbrfArgs};
 pub use score::{MeasurementArg, PerToken, ScoreArgs, ScoreMethod};
 
 /// Traces what a model does back to the data it was trained on.
@@ -78,8 +80,18 @@ pub enum Command {
     Top(TopArgs),
     /// Write the report of a score table: one HTML file
     Report(ReportArgs),
+    /// Judge score tables by ground truth
+    #[command(subcommand)]
+    Evaluate(Evaluate),
     /// Check a model, its data and factors: gradients, batch and padding invariance, conditioning
     Doctor(DoctorArgs),
+}
+
+/// `etymon evaluate`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Evaluate {
+    /// Ground truth by optimisation: the proximal Bregman response of random training examples, against scores
+    Pbrf(Box<PbrfArgs>),
 }
 
 /// The model and its tapped layers.

@@ -2,6 +2,7 @@
 
 pub mod doctor;
 pub mod fit;
+pub mod pbrf;
 pub mod plan;
 pub mod quickstart;
 pub mod report;

@@ -79,7 +79,9 @@ fn step_of(step: &[&str], context: Context) -> Result<()> {
         Command::Fit(args) => super::fit::run(args, context)?,
         Command::Score(args) => super::score::run(args, context)?,
         Command::Report(args) => super::report::run(args, context)?,
-        Command::Quickstart(_) | Command::Plan(_) | Command::Top(_) | Command::Doctor(_) => Outcome::Done(Value::Null),
+        Command::Quickstart(_) | Command::Plan(_) | Command::Top(_) | Command::Evaluate(_) | Command::Doctor(_) => {
+            Outcome::Done(Value::Null)
+        }
     };
     context.reporter.say("");
     Ok(())
