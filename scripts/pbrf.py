@@ -23,10 +23,10 @@ METHODS = {
     "grad-dot": [],
     "kfac": [],
     "ekfac": [],
-    "lissa": ["--steps", "4000"],
-    "cg": ["--steps", "400"],
-    "ekfac-cg": ["--steps", "400"],
-    "astra": ["--steps", "600"],
+    "lissa": ["--steps", "1000"],
+    "cg": ["--steps", "200"],
+    "ekfac-cg": ["--steps", "200"],
+    "astra": ["--steps", "300"],
 }
 SETS = {
     "housing": dict(task="regression", hidden=128, activation="tanh", epochs=100, train=10**6),

@@ -50,9 +50,9 @@ pub struct PbrfArgs {
     #[arg(long, value_enum, default_value_t = MinimiserArg::Lbfgs)]
     pub minimiser: MinimiserArg,
     /// Part of its start to which the norm of the gradient must fall
-    #[arg(long, default_value_t = 1e-3, value_name = "X")]
+    #[arg(long, default_value_t = 1e-4, value_name = "X")]
     pub tolerance: f64,
-    /// Most gradients of lbfgs, steps of adam [default: 500, 5000]
+    /// Most gradients of lbfgs, steps of adam [default: 2000, 5000]
     #[arg(long, value_name = "N", value_parser = positive())]
     pub steps: Option<usize>,
     /// Learning rate of adam at its start

@@ -102,7 +102,7 @@ fn minimiser(args: &PbrfArgs) -> Minimiser {
     let tolerance = args.tolerance;
     let steps = |default| args.steps.map_or(default, |n| n as u64);
     match args.minimiser {
-        MinimiserArg::Lbfgs => Minimiser::Lbfgs { tolerance, most: steps(500) },
+        MinimiserArg::Lbfgs => Minimiser::Lbfgs { tolerance, most: steps(2000) },
         MinimiserArg::Adam => Minimiser::Adam { rate: args.rate, steps: steps(5000), tolerance },
     }
 }

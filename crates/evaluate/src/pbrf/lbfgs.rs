@@ -1,4 +1,4 @@
-//! L-BFGS (Liu & Nocedal 1989) with a line search by interpolation.
+//! L-BFGS (Liu & Nocedal 1989) with a line search by the secant.
 
 use std::collections::VecDeque;
 
@@ -12,6 +12,10 @@ use super::{Result, vectors};
 const PAIRS: usize = 20;
 /// Part of the predicted decrease that a step must reach.
 const DECREASE: f64 = 1e-4;
+/// Part of the slope that a step may leave where values do not tell.
+const FLATTER: f64 = 0.9;
+/// Rounding of a value, in parts of it and of |ε|: losses are differences of numbers of the order of 1.
+const ROUNDING: f64 = 1e-13;
 /// Trials of one line search.
 const TRIALS: usize = 30;
 
@@ -22,10 +26,11 @@ struct Pair<B: Backend> {
     rho: f64,
 }
 
-/// From δ = 0 until the gradient has fallen to `tolerance`, `most` gradients are computed, or no step goes down any more.
+/// `unit` is |ε|. From δ = 0 until the gradient has fallen to `tolerance`, `most` gradients are computed, or no step goes down any more.
 pub(super) fn run<B: Backend>(
     of: &Proximal<B>,
     at: &mut impl FnMut(&[B::Tensor]) -> Result<Point<B>>,
+    unit: f64,
     tolerance: f64,
     most: u64,
 ) -> Result<Stop<B>> {
@@ -35,10 +40,12 @@ pub(super) fn run<B: Backend>(
     let (mut evaluations, mut pairs) = (1, VecDeque::with_capacity(PAIRS));
     let first = norm(of, &gradient)?;
     let mut residual = ratio(first, first);
+    let noise = ROUNDING * (value.abs() + unit);
     while residual > tolerance && evaluations < most {
         let direction = direction(of, &pairs, &gradient)?;
         let slope = vectors::dot(backend, &direction, &gradient)?;
-        let Some((next, (next_value, next_gradient), step, trials)) = search(of, at, &delta, value, &direction, slope)?
+        let Some((next, (next_value, next_gradient), step, trials)) =
+            search(of, at, &delta, value, &direction, slope, noise)?
         else {
             break;
         };
@@ -89,8 +96,8 @@ fn direction<B: Backend>(
 
 type Found<B> = (Vec<<B as Backend>::Tensor>, Point<B>, f64, u64);
 
-/// The first step 1, t, t', … that goes down enough, each the minimum of the parabola through what is known. `None` when
-/// rounding leaves none.
+/// The first step 1, t, t', … that goes down enough, each where the slope would be 0 if it changed evenly. What it goes down
+/// by can be less than the rounding of the value: then a slope that has fallen decides. `None` when rounding leaves nothing.
 fn search<B: Backend>(
     of: &Proximal<B>,
     at: &mut impl FnMut(&[B::Tensor]) -> Result<Point<B>>,
@@ -98,17 +105,22 @@ fn search<B: Backend>(
     value: f64,
     direction: &[B::Tensor],
     slope: f64,
+    noise: f64,
 ) -> Result<Option<Found<B>>> {
+    let backend = of.base().backend();
     let mut step = 1.0;
     for trial in 1..=TRIALS {
         let mut next = delta.to_vec();
-        vectors::axpy(of.base().backend(), step, direction, &mut next)?;
+        vectors::axpy(backend, step, direction, &mut next)?;
         let point = at(&next)?;
-        if point.0 <= value + DECREASE * step * slope {
+        let next_slope = vectors::dot(backend, direction, &point.1)?;
+        let down = point.0 <= value + DECREASE * step * slope;
+        let flat = point.0 <= value + noise && next_slope.abs() <= FLATTER * slope.abs();
+        if down || flat {
             return Ok(Some((next, point, step, trial as u64)));
         }
-        let parabola = -slope * step * step / (2.0 * (point.0 - value - slope * step));
-        step = if parabola.is_finite() { parabola.clamp(1e-3 * step, 0.5 * step) } else { 0.1 * step };
+        let secant = step * slope / (slope - next_slope);
+        step = if secant.is_finite() { secant.clamp(1e-4 * step, 0.5 * step) } else { 0.1 * step };
     }
     Ok(None)
 }

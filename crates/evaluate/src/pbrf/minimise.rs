@@ -64,7 +64,9 @@ impl<B: Backend> Proximal<B> {
         let mut model = self.base().clone();
         let mut at = |delta: &[B::Tensor]| self.at(delta, &batch, epsilon, &mut model);
         let (stop, tolerance) = match by {
-            Minimiser::Lbfgs { tolerance, most } => (lbfgs::run(self, &mut at, tolerance, most)?, tolerance),
+            Minimiser::Lbfgs { tolerance, most } => {
+                (lbfgs::run(self, &mut at, epsilon.abs(), tolerance, most)?, tolerance)
+            }
             Minimiser::Adam { rate, steps, tolerance } => {
                 (adam::run(self, &mut at, epsilon.abs(), rate, steps)?, tolerance)
             }
