@@ -6,6 +6,7 @@ use etymon_attribution::AttributionError;
 use etymon_curvature::CurvatureError;
 use etymon_data::DataError;
 use etymon_evaluate::EvaluateError;
+use etymon_evaluate::pbrf::PbrfError;
 use etymon_model::ModelError;
 use etymon_store::StoreError;
 use etymon_train::TrainError;
@@ -26,6 +27,8 @@ pub enum CliError {
     Evaluate(#[from] EvaluateError),
     #[error(transparent)]
     Model(#[from] ModelError),
+    #[error(transparent)]
+    Pbrf(#[from] PbrfError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -92,6 +95,7 @@ impl CliError {
     fn data(&self) -> Option<&DataError> {
         match self {
             Self::Data(e)
+            | Self::Pbrf(PbrfError::Data(e))
             | Self::Attribution(AttributionError::Data(e))
             | Self::Curvature(CurvatureError::Data(e))
             | Self::Evaluate(EvaluateError::Data(e) | EvaluateError::Train(TrainError::Data(e)))
@@ -104,6 +108,7 @@ impl CliError {
     fn model(&self) -> Option<&ModelError> {
         match self {
             Self::Model(e)
+            | Self::Pbrf(PbrfError::Model(e))
             | Self::Example { source: e, .. }
             | Self::Curvature(CurvatureError::Model(e) | CurvatureError::Example { source: e, .. })
             | Self::Attribution(

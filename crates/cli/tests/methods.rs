@@ -87,3 +87,47 @@ fn what_a_solve_cannot_do_is_refused_before_work() {
     assert!(text.contains("tap fewer layers"), "{text}");
     assert!(!Path::new(&out).exists(), "nothing is written");
 }
+
+#[test]
+fn proximal_responses_agree_with_the_dense_scores_and_are_computed_once() {
+    let digits = Digits::new();
+    for method in ["dense", "grad-dot"] {
+        digits.scores(method, &[]);
+    }
+    let (model, factors, train, queries) =
+        (reference("digits"), digits.at("f"), reference("digits/train.csv"), digits.at("q.csv"));
+    let (dense, grad_dot, out, other) = (digits.at("dense"), digits.at("grad-dot"), digits.at("e"), digits.at("x"));
+    let data = ["--data", &train, "--queries", &queries, "--max-rows", "400"];
+    let base = [&["evaluate", "pbrf", "--model", &model, "--factors", &factors][..], &data].concat();
+    let own = ["--pairs", "12x3", "--copies", "0.01", "--out", &out];
+    let result = ok(&[&base[..], &own, &["--scores", &dense, &grad_dot]].concat());
+    let method = |result: &serde_json::Value, i: usize, key: &str| match &result["methods"][i][key] {
+        serde_json::Value::Array(figure) => figure[0].as_f64().unwrap(),
+        value => value.as_f64().unwrap(),
+    };
+    println!("{}", serde_json::to_string_pretty(&result).unwrap());
+    assert_eq!(result["unconverged"], serde_json::json!([]));
+    assert_eq!(result["queries"].as_array().unwrap().len(), 3);
+    assert!(method(&result, 0, "pearson") > 0.999 && method(&result, 0, "spearman") > 0.98);
+    assert!((method(&result, 0, "slope") - 1.0).abs() < 0.02);
+    assert!(method(&result, 1, "pearson") < method(&result, 0, "pearson"));
+
+    let responses = Path::new(&out).join("responses");
+    let changed = || -> Vec<_> {
+        let files = std::fs::read_dir(&responses).unwrap().map(|f| f.unwrap().metadata().unwrap().modified().unwrap());
+        files.collect()
+    };
+    let before = changed();
+    let again = ok(&[&base[..], &own, &["--scores", &dense]].concat());
+    assert_eq!((before.len(), changed()), (12, before), "other scores are judged by the same responses");
+    assert_eq!(again["methods"][0], result["methods"][0]);
+
+    assert!(refused(&[&base[..], &own, &["--damping", "abs:0.1"]].concat()).contains("damping"));
+    let without = [&["evaluate", "pbrf", "--model", &model, "--out", &other][..], &data].concat();
+    assert!(refused(&without).contains("--factors"));
+    let margin = [&base[..], &["--out", &other, "--measurement", "margin", "--scores", &dense]].concat();
+    assert!(refused(&margin).contains("log-likelihood"));
+    let few = [&base[..], &["--out", &other, "--pairs", "1x1"]].concat();
+    assert!(refused(&few).contains("MxQ"));
+    assert!(!Path::new(&other).exists(), "no folder before the input is sound");
+}

@@ -28,16 +28,22 @@ impl<B: Backend> Model<B> {
                 let hidden = decoder.hidden(backend, params, ids, &rows, &wanted)?;
                 Ok(means(&backend.download(&hidden), backend.shape(&hidden).cols, &loss_segments))
             }
-            (Arch::Net(net), Input::Features { values, n_features, targets }) => {
-                let expected = net.features;
-                if *n_features != expected {
-                    return Err(ModelError::Features { expected, got: *n_features });
-                }
-                let x = backend.upload(Shape::new(targets.len(), *n_features), values)?;
-                Ok(backend.download(&net.last_input(backend, params, &x)?))
+            (Arch::Net(net), Input::Features { .. }) => {
+                Ok(backend.download(&net.last_input(backend, params, &self.upload_rows(batch)?)?))
             }
             (arch, _) => Err(arch.wrong_kind()),
         }
+    }
+
+    /// The rows of a batch of features `[n_examples, n_features]`, on the backend.
+    pub(crate) fn upload_rows(&self, batch: &Batch) -> Result<B::Tensor> {
+        let (Arch::Net(net), Input::Features { values, n_features, targets }) = (self.arch(), &batch.input) else {
+            return Err(self.arch().wrong_kind());
+        };
+        if *n_features != net.features {
+            return Err(ModelError::Features { expected: net.features, got: *n_features });
+        }
+        Ok(self.backend().upload(Shape::new(targets.len(), *n_features), values)?)
     }
 }
 

@@ -5,18 +5,26 @@ use etymon_tensor::{Backend, Buffer, CrossEntropy, Label, Segment, Shape};
 use crate::Result;
 use crate::layers::Linear;
 use crate::params::Params;
+use crate::reference::Reference;
 use crate::tangent::Tangents;
 use crate::tap::{Consumer, LossRows, Rows};
 
 /// Most logits that are held at once.
 pub(crate) const CHUNK_LOGITS: usize = 16 << 20;
 
-/// The labels of the rows that the head sees.
-pub(crate) struct HeadBatch<'a> {
-    pub labels: &'a [Label],
+/// The rows that the head sees.
+pub(crate) struct HeadBatch<'a, B: Backend> {
+    pub goal: HeadGoal<'a, B>,
     /// Rows of each example.
     pub loss_segments: &'a [Segment],
-    pub kind: CrossEntropy,
+}
+
+/// What the logits of the rows are compared with.
+pub(crate) enum HeadGoal<'a, B: Backend> {
+    /// One label per row.
+    Labels { labels: &'a [Label], kind: CrossEntropy },
+    /// The logits of another model, by KL divergence.
+    Reference(&'a Reference<B>),
 }
 
 /// hidden `[n, d]` → the scalar of each row, and (unless only values are wanted) dhidden `[n, d]`.
@@ -25,13 +33,19 @@ pub(crate) fn run<B: Backend>(
     params: &Params<B>,
     head: &Linear,
     hidden: &B::Tensor,
-    batch: &HeadBatch<'_>,
+    batch: &HeadBatch<'_, B>,
     to: &mut Consumer<'_, B>,
 ) -> Result<(Buffer<f64>, Option<B::Tensor>)> {
-    let mut values = Buffer::with_capacity(batch.labels.len());
+    let mut values = Buffer::with_capacity(backend.shape(hidden).rows);
     let (whole, segments) = ((backend, params, head), batch.loss_segments);
     let dhidden = by_chunks(whole, hidden, segments, to, |rows, _, mut logits| {
-        values.extend_from_slice(&backend.cross_entropy(batch.kind, &mut logits, &batch.labels[rows.range()])?);
+        let part = match &batch.goal {
+            HeadGoal::Labels { labels, kind } => backend.cross_entropy(*kind, &mut logits, &labels[rows.range()])?,
+            HeadGoal::Reference(reference) => {
+                backend.kl_divergence(&mut logits, &reference.outputs(backend, head, rows)?)?
+            }
+        };
+        values.extend_from_slice(&part);
         Ok(logits)
     })?;
     Ok((values, dhidden))

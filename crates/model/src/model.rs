@@ -12,11 +12,12 @@ use serde_json::Value;
 use crate::adapter::Lora;
 use crate::blueprint::Blueprint;
 use crate::config::{ModelConfig, Task};
-use crate::decoder::{Decoder, Labelled, TokenRows};
+use crate::decoder::{Decoder, Stacked, TokenRows};
+use crate::head::{HeadBatch, HeadGoal};
 use crate::layers::{LayerSpec, Linear, select, tap_where, tappable};
 use crate::net::{Goal, Net};
 use crate::objective::{Measurement, Objective, label_stream};
-use crate::params::{Init, ParamSpec, Params};
+use crate::params::{Init, ParamId, ParamSpec, Params};
 use crate::tap::{Consumer, LossRows};
 use crate::{ModelError, Result};
 
@@ -157,6 +158,17 @@ impl<B: Backend> Model<B> {
         Arc::make_mut(&mut self.params)
     }
 
+    pub(crate) fn shared_params(&self) -> Arc<Params<B>> {
+        Arc::clone(&self.params)
+    }
+
+    /// Weight and, if there is one, bias of each tapped layer, in the order of [`layers`](Self::layers).
+    pub fn layer_params(&self) -> Vec<(ParamId, Option<ParamId>)> {
+        let mut arch = self.arch.clone();
+        let tapped = arch.linears_mut().filter(|l| l.tap.is_some()).map(|l| (l.weight, l.bias));
+        tapped.collect()
+    }
+
     pub(crate) fn arch(&self) -> &Arch {
         &self.arch
     }
@@ -258,14 +270,13 @@ impl<B: Backend> Model<B> {
         }
         let rows: Buffer<usize> = loss_rows.iter().map(|&r| r as usize).collect();
         let loss_rows = if rows.len() == ids.len() { LossRows::All } else { LossRows::Some(&rows) };
-        let labelled = Labelled {
+        let goal = HeadGoal::Labels { labels: &drawn, kind: objective.cross_entropy() };
+        let stacked = Stacked {
             ids,
             rows: TokenRows { positions, segments: &segments, loss_rows },
-            labels: &drawn,
-            loss_segments: &loss_segments,
-            kind: objective.cross_entropy(),
+            head: HeadBatch { goal, loss_segments: &loss_segments },
         };
-        let values = decoder.run(&self.backend, &self.params, &labelled, to)?;
+        let values = decoder.run(&self.backend, &self.params, &stacked, to)?;
         self.end_batch(batch, to)?;
         Ok(loss_segments.iter().map(|s| values[s.range()].iter().sum()).collect())
     }
@@ -326,7 +337,7 @@ impl<B: Backend> Model<B> {
         Ok(self.backend.upload::<f64>(Shape::new(batch.n_examples(), d_out), &noise)?)
     }
 
-    fn end_batch(&self, batch: &Batch, to: &mut Consumer<'_, B>) -> Result<()> {
+    pub(crate) fn end_batch(&self, batch: &Batch, to: &mut Consumer<'_, B>) -> Result<()> {
         if let Consumer::Tap(tap) = to { tap.end_batch(&batch.indices) } else { Ok(()) }
     }
 }

@@ -7,9 +7,10 @@ use etymon_tensor::{Activation, Backend, Buffer, CrossEntropy, Label, Patches, S
 use crate::Result;
 use crate::blueprint::Blueprint;
 use crate::config::{ConvNetConfig, MlpConfig, NetLayer, Task};
-use crate::head::{self, HeadBatch};
+use crate::head::{self, HeadBatch, HeadGoal};
 use crate::layers::Linear;
 use crate::params::{Init, Params, Storage};
+use crate::reference::Reference;
 use crate::tangent::Tangents;
 use crate::tap::{Consumer, LossRows, Rows};
 
@@ -42,6 +43,8 @@ pub(crate) enum Goal<'a, B: Backend> {
     Classes { labels: &'a [Label], kind: CrossEntropy },
     /// `[n, d]` target values; the gradient and the values are multiplied by `sign`.
     Values { target: &'a B::Tensor, sign: f64 },
+    /// The outputs of another model.
+    Reference(&'a Reference<B>),
     /// Targets drawn around the prediction: `[n, d]` unit normal noise ε, target ŷ + ε.
     Noise(&'a B::Tensor),
 }
@@ -148,10 +151,21 @@ impl Net {
         let stack = Stack::of(backend.shape(x).rows);
         let (values, dx) = match goal {
             Goal::Classes { labels, kind } => {
-                let at = HeadBatch { labels, loss_segments: &stack.examples, kind: *kind };
-                head::run(backend, params, &self.last, &input, &at, to)?
+                let goal = HeadGoal::Labels { labels, kind: *kind };
+                head::run(backend, params, &self.last, &input, &HeadBatch { goal, loss_segments: &stack.examples }, to)?
             }
-            Goal::Values { .. } | Goal::Noise(_) => {
+            Goal::Reference(reference) if self.task == Task::Classification => {
+                let goal = HeadGoal::Reference(reference);
+                head::run(backend, params, &self.last, &input, &HeadBatch { goal, loss_segments: &stack.examples }, to)?
+            }
+            Goal::Values { .. } | Goal::Noise(_) | Goal::Reference(_) => {
+                let all = Segment { start: 0, len: stack.n };
+                let target = match goal {
+                    Goal::Reference(reference) => Some(reference.outputs(backend, &self.last, all)?),
+                    _ => None,
+                };
+                let values = target.as_ref().map(|target| Goal::Values { target, sign: 1.0 });
+                let goal = values.as_ref().unwrap_or(goal);
                 let (values, dout) = error(backend, &self.last.forward(backend, params, &input)?, goal)?;
                 self.last.hand_to(to, (backend, params), &input, &dout, rows(&stack.examples))?;
                 (values, Some(self.last.backward(backend, params, &dout)?))
@@ -335,7 +349,7 @@ fn error<B: Backend>(backend: &B, out: &B::Tensor, goal: &Goal<'_, B>) -> Result
             backend.axpy(1.0, out, &mut drawn)?;
             (drawn, 1.0)
         }
-        Goal::Classes { .. } => (out.clone(), 1.0),
+        Goal::Classes { .. } | Goal::Reference(_) => (out.clone(), 1.0),
     };
     let (mut values, mut dout) = backend.squared_error(out, &target)?;
     values.iter_mut().for_each(|v| *v *= sign);

@@ -166,8 +166,8 @@ impl<B: Backend> Params<B> {
         self.first
     }
 
-    /// One parameter, of all.
-    pub(crate) fn get(&self, id: ParamId) -> &B::Tensor {
+    /// One parameter of a set that has all, such as a model's own.
+    pub fn get(&self, id: ParamId) -> &B::Tensor {
         &self.tensors[id.0]
     }
 

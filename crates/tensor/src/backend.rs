@@ -213,6 +213,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn cross_entropy(&self, kind: CrossEntropy, logits: &mut Self::Tensor, labels: &[Label]) -> Result<Buffer<f64>>;
     /// `tangent` u `[n, classes]` ← H u, with H = diag(p) − p pᵀ the Hessian of cross entropy in the `logits` of each row.
     fn cross_entropy_curvature(&self, logits: &Self::Tensor, tangent: &mut Self::Tensor) -> Result<()>;
+    /// KL(p' ‖ p) of each row, p = softmax(`logits`), p' = softmax(`reference`), equal shapes `[n, classes]`; `logits` become
+    /// its gradient p − p'. Nothing cancels where the two are close: the value is of second order and keeps its digits.
+    fn kl_divergence(&self, logits: &mut Self::Tensor, reference: &Self::Tensor) -> Result<Buffer<f64>>;
     /// ½‖target − x‖² of each row, and its gradient x − target; equal shapes `[n, d]`.
     fn squared_error(&self, x: &Self::Tensor, target: &Self::Tensor) -> Result<(Buffer<f64>, Self::Tensor)>;
 

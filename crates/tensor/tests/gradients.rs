@@ -137,6 +137,24 @@ proptest! {
     }
 
     #[test]
+    fn kl_divergence_agrees_with_finite_differences(rows in 1..6_usize, classes in 2..70_usize, seed: u64) {
+        let mut random = Gen(seed);
+        let (logits, reference) = (random.matrix::<f64>(rows, classes), random.matrix(rows, classes));
+        let mut gradient = logits.clone();
+        let values = F64.kl_divergence(&mut gradient, &reference).unwrap();
+        let value = |x: &Matrix<f64>| F64.kl_divergence(&mut x.clone(), &reference).unwrap().iter().sum();
+        assert_derivative("logits", value, &logits, &gradient);
+        for (t, value) in values.iter().enumerate() {
+            let log_p = |x: &Matrix<f64>| {
+                let total: f64 = (0..classes).map(|j| common::at(x, t, j).exp()).sum();
+                (0..classes).map(|j| common::at(x, t, j) - total.ln()).collect::<Vec<_>>()
+            };
+            let plain: f64 = log_p(&reference).iter().zip(log_p(&logits)).map(|(q, p)| q.exp() * (q - p)).sum();
+            prop_assert!((value - plain).abs() < 1e-12 * (1.0 + plain), "{value} against {plain}");
+        }
+    }
+
+    #[test]
     fn squared_error_agrees_with_finite_differences(rows in 1..6_usize, d in 1..30_usize, seed: u64) {
         let mut random = Gen(seed);
         let (x, target) = (random.matrix(rows, d), random.matrix(rows, d));

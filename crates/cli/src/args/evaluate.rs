@@ -36,6 +36,9 @@ pub enum EvaluateCommand {
     Mislabel(MislabelArgs),
     /// Do rankings find the rows that are known to matter? Nothing is retrained
     Recall(RecallArgs),
+    /// Proximal Bregman response: optimise with one example more or less, predicted against actual change; nothing is
+    /// retrained
+    Pbrf(super::PbrfArgs),
 }
 
 /// What is retrained, and what is judged.

@@ -3,6 +3,7 @@
 mod compare;
 mod evaluate;
 mod fit;
+mod pbrf;
 mod score;
 
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use crate::machine::Bytes;
 pub use compare::CompareArgs;
 pub use evaluate::*;
 pub use fit::{FitArgs, FitMethod, LabelSource};
+pub use pbrf::{MinimiserArg, PbrfArgs};
 pub use score::{MeasurementArg, PerToken, ScoreArgs};
 
 /// Traces what a model does back to the data it was trained on.
@@ -92,6 +94,13 @@ pub enum Command {
     Evaluate(Box<EvaluateArgs>),
     /// Check a model, its data and factors: gradients, batch and padding invariance, conditioning
     Doctor(DoctorArgs),
+}
+
+/// `etymon evaluate`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Evaluate {
+    /// Ground truth by optimisation: the proximal Bregman response of random training examples, against scores
+    Pbrf(Box<PbrfArgs>),
 }
 
 /// The model and its tapped layers.

@@ -5,6 +5,7 @@ pub mod doctor;
 pub mod evaluate;
 pub mod fit;
 pub mod methods;
+pub mod pbrf;
 pub mod plan;
 pub mod quickstart;
 pub mod report;

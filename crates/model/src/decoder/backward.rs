@@ -1,6 +1,6 @@
 //! The whole pass: forward, objective, backward.
 
-use etymon_tensor::{Backend, Buffer, CrossEntropy, Label, Segment};
+use etymon_tensor::{Backend, Buffer};
 
 use super::Decoder;
 use super::block::{Ctx, TokenRows};
@@ -10,34 +10,27 @@ use crate::head::{self, HeadBatch};
 use crate::params::Params;
 use crate::tap::{Consumer, LossRows};
 
-/// A stack of sequences with a label at every row that carries a loss term.
-pub(crate) struct Labelled<'a> {
+/// A stack of sequences, and what its rows that carry a loss term are compared with.
+pub(crate) struct Stacked<'a, B: Backend> {
     pub ids: &'a [u32],
     pub rows: TokenRows<'a>,
-    pub labels: &'a [Label],
-    /// Range into `labels` of each example.
-    pub loss_segments: &'a [Segment],
-    pub kind: CrossEntropy,
+    pub head: HeadBatch<'a, B>,
 }
 
 impl Decoder {
-    /// The scalar of each label, and everything that the consumer asks for.
+    /// The scalar of each row with a loss term, and everything that the consumer asks for.
     pub fn run<B: Backend>(
         &self,
         backend: &B,
         params: &Params<B>,
-        batch: &Labelled<'_>,
+        batch: &Stacked<'_, B>,
         to: &mut Consumer<'_, B>,
     ) -> Result<Buffer<f64>> {
         let ctx = Ctx { backend, params, config: &self.config, rows: &batch.rows };
         let trace = self.forward(&ctx, batch.ids)?;
-        let stream = match batch.rows.loss_rows {
-            LossRows::All => trace.out.clone(),
-            LossRows::Some(rows) => backend.gather_rows(&trace.out, rows)?,
-        };
+        let stream = ctx.loss_rows(&trace.out)?;
         let hidden = ctx.norm(self.final_norm, &stream)?;
-        let at = HeadBatch { labels: batch.labels, loss_segments: batch.loss_segments, kind: batch.kind };
-        let (values, dhidden) = head::run(backend, params, &self.head, &hidden, &at, to)?;
+        let (values, dhidden) = head::run(backend, params, &self.head, &hidden, &batch.head, to)?;
         if let Some(dhidden) = dhidden {
             self.backward(&ctx, batch.ids, &trace, &stream, &dhidden, to)?;
         }

@@ -53,6 +53,14 @@ pub(super) struct Ctx<'a, B: Backend> {
 }
 
 impl<B: Backend> Ctx<'_, B> {
+    /// The rows of x `[T, d]` that carry a loss term.
+    pub fn loss_rows(&self, x: &B::Tensor) -> Result<B::Tensor> {
+        Ok(match self.rows.loss_rows {
+            LossRows::All => x.clone(),
+            LossRows::Some(rows) => self.backend.gather_rows(x, rows)?,
+        })
+    }
+
     pub fn norm(&self, norm: NormParams, x: &B::Tensor) -> Result<B::Tensor> {
         let (gain, eps) = (self.params.get(norm.gain), self.config.norm_eps);
         Ok(match norm.shift {

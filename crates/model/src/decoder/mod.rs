@@ -12,7 +12,7 @@ use crate::config::DecoderConfig;
 use crate::layers::Linear;
 use crate::params::ParamId;
 
-pub(crate) use backward::Labelled;
+pub(crate) use backward::Stacked;
 pub(crate) use block::TokenRows;
 
 /// A norm's parameters: `shift` only for LayerNorm.

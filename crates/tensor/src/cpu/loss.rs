@@ -164,6 +164,52 @@ pub(crate) fn cross_entropy_curvature<T: Scalar>(logits: &Matrix<T>, tangent: &m
     Ok(())
 }
 
+struct Divergence<'a, T: Scalar> {
+    reference: &'a Matrix<T>,
+    block_rows: usize,
+}
+
+impl<T: Scalar> Kernel<T, f64> for Divergence<'_, T> {
+    #[inline(always)]
+    fn run(&self, block: usize, logits: &mut [T], values: &mut [f64]) {
+        let first = block * self.block_rows;
+        let rows = logits.chunks_exact_mut(self.reference.cols()).zip(values);
+        for (i, (row, value)) in rows.enumerate() {
+            *value = divergence(row, self.reference.row(first + i));
+        }
+    }
+}
+
+/// KL(p' ‖ p); the row becomes p − p'. With x = log p − log p', which is the difference of the logits less a constant, the
+/// value is Σ p' (eˣ − 1 − x) and the gradient p' (eˣ − 1). A class whose p' underflows counts as nothing.
+fn divergence<T: Scalar>(row: &mut [T], reference: &[T]) -> f64 {
+    let top = max(reference).to_f64();
+    let weight = |r: T| (r.to_f64() - top).exp();
+    let total: f64 = reference.iter().map(|&r| weight(r)).sum();
+    let probability = |r: T| weight(r) / total;
+    let pairs = || row.iter().zip(reference).map(|(&x, &r)| (x.to_f64() - r.to_f64(), probability(r)));
+    let mean: f64 = pairs().map(|(d, p)| p * d).sum();
+    let shift = mean + pairs().filter(|(_, p)| *p > 0.0).map(|(d, p)| p * (d - mean).exp_m1()).sum::<f64>().ln_1p();
+    let mut value = 0.0;
+    for (x, &r) in row.iter_mut().zip(reference) {
+        let (log_ratio, p) = (x.to_f64() - r.to_f64() - shift, probability(r));
+        let change = log_ratio.exp_m1();
+        *x = if p > 0.0 { T::of_f64(p * change) } else { T::ZERO };
+        value += if p > 0.0 { p * (change - log_ratio) } else { 0.0 };
+    }
+    value
+}
+
+pub(crate) fn kl_divergence<T: Scalar>(logits: &mut Matrix<T>, reference: &Matrix<T>) -> Result<Buffer<f64>> {
+    check::same("kl_divergence", "reference", reference, logits)?;
+    let mut values = Buffer::zeros(logits.rows());
+    let (block_rows, work) = (rows_per_block(logits.cols()), logits.shape().len());
+    let length = block_rows * logits.cols();
+    let kernel = Divergence { reference, block_rows };
+    for_blocks_with(logits.as_mut_slice(), length, &mut values, block_rows, work, &kernel);
+    Ok(values)
+}
+
 struct Squared<'a, T: Scalar> {
     x: &'a Matrix<T>,
     target: &'a Matrix<T>,

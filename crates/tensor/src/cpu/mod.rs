@@ -289,6 +289,10 @@ impl<T: Scalar> Backend for Cpu<T> {
         loss::cross_entropy(kind, logits, labels)
     }
 
+    fn kl_divergence(&self, logits: &mut Matrix<T>, reference: &Matrix<T>) -> Result<Buffer<f64>> {
+        loss::kl_divergence(logits, reference)
+    }
+
     fn squared_error(&self, x: &Matrix<T>, target: &Matrix<T>) -> Result<(Buffer<f64>, Matrix<T>)> {
         loss::squared_error(x, target)
     }

@@ -23,5 +23,6 @@ pub fn run(args: &EvaluateArgs, context: Context) -> CommandResult {
         EvaluateCommand::TailPatch(args) => tail_patch::run(args, context),
         EvaluateCommand::Mislabel(args) => mislabel::run(args, context),
         EvaluateCommand::Recall(args) => recall::run(args, context),
+        EvaluateCommand::Pbrf(args) => super::pbrf::run(args, context),
     }
 }
