@@ -18,6 +18,7 @@ mod self_influence;
 mod sink;
 mod top;
 mod tracin_ideal;
+mod trak;
 
 pub use behind::behind;
 pub use error::{AttributionError, Result};
@@ -32,3 +33,4 @@ pub use self_influence::self_influence;
 pub use sink::{ScoreBlock, ScoreSink, Tee};
 pub use top::{Entry, Ranked, TopK};
 pub use tracin_ideal::TracInIdeal;
+pub use trak::{Trak, TrakScores, trak_bytes};

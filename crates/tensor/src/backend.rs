@@ -1,7 +1,9 @@
 //! The traits that models, taps and folds speak to. They never see a slice, so a GPU backend needs no change in them.
 
+use std::ops::Range;
+
 use crate::{
-    Accumulate, Activation, Attention, Buffer, CrossEntropy, Host, Label, Result, RotaryStyle, Segment, Shape,
+    Accumulate, Activation, Attention, Buffer, CrossEntropy, Host, Label, Result, RotaryStyle, Segment, Shape, Signs,
     Transpose,
 };
 
@@ -260,6 +262,9 @@ pub trait Folds: Backend {
     /// acc `[d, d]` += xᵀ x for x `[T, d]`: a symmetric rank-T update of which the lower triangle alone is formed. What
     /// lies above is left alone: memory that is never touched need not exist.
     fn syrk_accumulate(&self, x: &Self::Tensor, acc: &mut Self::Sums) -> Result<()>;
+
+    /// Rows `rows` of the first `cols` columns of `signs` → `[rows.len(), cols]`: part of a random projection.
+    fn random_signs(&self, signs: Signs, rows: Range<usize>, cols: usize) -> Self::Tensor;
 
     /// Gradient of each example, flattened: `[segments.len(), d_out · d_in]`.
     fn example_gradients(

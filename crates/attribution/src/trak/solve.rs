@@ -1,0 +1,99 @@
+//! The features of a train set, and the solve of TRAK in f64.
+
+use etymon_tensor::Folds;
+use faer::linalg::matmul::matmul;
+use faer::linalg::matmul::triangular::{self, BlockStructure};
+use faer::linalg::solvers::Solve;
+use faer::{Accum, Mat, MatRef, Side, get_global_parallelism};
+
+use crate::{AttributionError, Result};
+
+/// Rows of features that are worked on at a time.
+const ROWS: usize = 512;
+
+/// Φ `[N, k]`, kept in the numbers of the backend, batch by batch.
+pub(super) struct Features<B: Folds> {
+    backend: B,
+    k: usize,
+    /// Which train examples, and their features `[n, k]`.
+    batches: Vec<(Vec<usize>, B::Tensor)>,
+}
+
+impl<B: Folds> Features<B> {
+    pub fn new(backend: B, k: usize) -> Self {
+        Self { backend, k, batches: Vec::new() }
+    }
+
+    /// Takes the features `[n, k]` of n train examples.
+    pub fn push(&mut self, places: Vec<usize>, features: B::Tensor) {
+        self.batches.push((places, features));
+    }
+
+    /// Number of train examples.
+    pub fn n(&self) -> usize {
+        self.batches.iter().map(|(places, _)| places.len()).sum()
+    }
+
+    /// Calls `work` with some hundred rows at a time, and the examples they belong to.
+    fn each_block(&self, mut work: impl FnMut(&[usize], MatRef<'_, f64>)) {
+        let (mut places, mut rows) = (Vec::new(), Vec::new());
+        for (i, (of, features)) in self.batches.iter().enumerate() {
+            places.extend_from_slice(of);
+            rows.extend_from_slice(&self.backend.download::<f64>(features));
+            if places.len() >= ROWS || i + 1 == self.batches.len() {
+                work(&places, MatRef::from_row_major_slice(&rows, places.len(), self.k));
+                places.clear();
+                rows.clear();
+            }
+        }
+    }
+
+    /// Adds Φ (ΦᵀΦ + λI)⁻¹ φ_q of all train examples to `scores` `[N, Q]`, for φ_q `[Q, k]`, row major.
+    ///
+    /// # Errors
+    /// ΦᵀΦ + λI that is singular.
+    pub fn add_scores(&self, queries: &[f64], lambda: f64, scores: &mut [f64]) -> Result<()> {
+        let n_queries = queries.len() / self.k;
+        let coefficients = self.solve(MatRef::from_row_major_slice(queries, n_queries, self.k), lambda)?;
+        self.each_block(|places, rows| {
+            let mut out = Mat::zeros(places.len(), n_queries);
+            matmul(out.as_mut(), Accum::Replace, rows, coefficients.as_ref(), 1.0, get_global_parallelism());
+            for (i, &place) in places.iter().enumerate() {
+                let row = &mut scores[place * n_queries..(place + 1) * n_queries];
+                row.iter_mut().enumerate().for_each(|(q, score)| *score += out[(i, q)]);
+            }
+        });
+        Ok(())
+    }
+
+    /// (ΦᵀΦ + λI)⁻¹ φ_q `[k, Q]`, by a Cholesky decomposition.
+    fn solve(&self, queries: MatRef<'_, f64>, lambda: f64) -> Result<Mat<f64>> {
+        let singular = || AttributionError::TrakSingular { dim: self.k, n_train: self.n() };
+        if lambda == 0.0 && self.k > self.n() {
+            return Err(singular());
+        }
+        let mut gram = Mat::<f64>::zeros(self.k, self.k);
+        self.each_block(|_, rows| {
+            triangular::matmul(
+                gram.as_mut(),
+                BlockStructure::TriangularLower,
+                Accum::Add,
+                rows.transpose(),
+                BlockStructure::Rectangular,
+                rows,
+                BlockStructure::Rectangular,
+                1.0,
+                get_global_parallelism(),
+            );
+        });
+        (0..self.k).for_each(|i| gram[(i, i)] += lambda);
+        let largest = (0..self.k).map(|i| gram[(i, i)]).fold(0.0, f64::max);
+        let decomposed = gram.llt(Side::Lower).map_err(|_| singular())?;
+        // A pivot bounds the smallest eigenvalue from above; one of the size of rounding is none.
+        let pivot = (0..self.k).map(|i| decomposed.L()[(i, i)].powi(2)).fold(f64::INFINITY, f64::min);
+        if pivot <= self.k as f64 * f64::EPSILON * largest {
+            return Err(singular());
+        }
+        Ok(decomposed.solve(queries.transpose()))
+    }
+}
