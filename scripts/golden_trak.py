@@ -58,7 +58,9 @@ def traker(models, train, query, dim, seed):
     n, q = len(train[1]), len(query[1])
     model = Mlp().eval()
     n_params = sum(p.numel() for p in model.parameters())
-    projector = BasicProjector(n_params, dim, seed, ProjectionType.rademacher, "cpu")
+    # At least two blocks: a single one is not made again after traker has freed it.
+    block = min(100, dim // 2)
+    projector = BasicProjector(n_params, dim, seed, ProjectionType.rademacher, "cpu", block_size=block)
     with tempfile.TemporaryDirectory() as folder:
         trak = TRAKer(
             model, "image_classification", n, save_dir=folder, device="cpu", projector=projector,

@@ -97,3 +97,44 @@ impl<B: Folds> Features<B> {
         Ok(decomposed.solve(queries.transpose()))
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::print_stdout)]
+mod tests {
+    use etymon_store::TensorFile;
+    use etymon_tensor::{Backend, Cpu, Shape};
+
+    use super::*;
+
+    const N: usize = 200;
+    const Q: usize = 10;
+    const K: usize = 32;
+
+    /// The golden file of traker: what it projected, and the scores it made of that.
+    fn read(name: &str) -> Vec<f64> {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/reference/digits/trak_solver.safetensors");
+        TensorFile::open(file.as_ref()).unwrap().read_f64(name).unwrap()
+    }
+
+    #[test]
+    fn from_the_projected_gradients_of_traker_come_its_scores() {
+        let (backend, all) = (Cpu::<f64>::new(), read("features"));
+        let mut features = Features::new(backend, K);
+        for start in (0..N).step_by(40).rev() {
+            let rows = backend.upload(Shape::new(40, K), &all[start * K..(start + 40) * K]).unwrap();
+            features.push((start..start + 40).collect(), rows);
+        }
+        let mut scores = vec![0.0; N * Q];
+        features.add_scores(&read("queries"), 0.0, &mut scores).unwrap();
+        let weights = read("weights");
+        let ours: Vec<f64> = (0..Q * N).map(|at| scores[at % N * Q + at / N] * weights[at % N]).collect();
+        let theirs = read("scores");
+        // traker divides by the mean size of the entries of the inverse: one factor for all scores.
+        let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
+        let factor = dot(&ours, &theirs) / dot(&theirs, &theirs);
+        let error: f64 = ours.iter().zip(&theirs).map(|(x, y)| (x - factor * y).powi(2)).sum();
+        let relative = (error / dot(&ours, &ours)).sqrt();
+        println!("relative error {relative:.1e}, factor {factor:.3e}");
+        assert!(factor > 0.0 && relative < 1e-5, "{relative}");
+    }
+}
