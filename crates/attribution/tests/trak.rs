@@ -6,7 +6,7 @@ mod common;
 use common::{Scores, limits, reference, relative_error, rows};
 use etymon_attribution::{AttributionError, Queries, Rank, Trak, TrakScores, trak_bytes};
 use etymon_curvature::Preconditioner;
-use etymon_data::{Batch, Example, Padding};
+use etymon_data::{Batch, Content, Example, Padding};
 use etymon_model::{Consumer, Measurement, Model, Objective};
 use etymon_tensor::{Backend, Cpu, Folds, Signs};
 use faer::Mat;
@@ -129,6 +129,33 @@ fn features_that_do_not_span_their_dimensions_are_refused_unless_lambda_is_given
         assert!(error.to_string().contains("--trak-lambda"), "{error}");
         add(1e-3).unwrap();
     }
+}
+
+#[test]
+fn scores_are_the_same_to_the_bit_on_one_thread_and_on_three() {
+    let model = etymon_model::load::<Cpu<f32>>(Cpu::new(), &reference("lm")).unwrap();
+    let (train, queries) = (&rows("lm/train.jsonl")[..100], rows("lm/query.jsonl"));
+    let on = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| trak(Trak { dim: 80, ..TRAK }, &[&model], &queries, train, 500))
+    };
+    assert_eq!(on(1), on(3));
+}
+
+#[test]
+fn an_example_whose_gradient_is_not_finite_is_named() {
+    let model = etymon_model::load::<Cpu<f32>>(Cpu::new(), &reference("digits")).unwrap();
+    let (mut train, queries) = (rows("digits/train.csv")[..60].to_vec(), rows("digits/query.csv")[..3].to_vec());
+    let Content::Features { values, .. } = &mut train[41].content else { panic!("digits are features") };
+    values.fill(3e38);
+    let add = |queries: &[Example], train: &[Example]| {
+        let mut scores = TrakScores::new(TRAK, queries.len()).unwrap();
+        scores.add(&model, queries, train.iter().cloned().map(Ok), limits(7), |_| ()).unwrap_err()
+    };
+    let error = add(&queries, &train);
+    assert!(matches!(&error, AttributionError::ScoreNotFinite { id } if *id == train[41].id), "{error}");
+    let error = add(&train[40..42], &queries);
+    assert!(matches!(&error, AttributionError::NotFinite { id, .. } if *id == train[41].id), "{error}");
 }
 
 #[test]
