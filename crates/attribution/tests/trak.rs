@@ -11,6 +11,7 @@ use etymon_model::{Consumer, Measurement, Model, Objective};
 use etymon_tensor::{Backend, Cpu, Folds, Signs};
 use faer::Mat;
 use faer::linalg::solvers::Solve;
+use serde_json::json;
 
 const TRAK: Trak = Trak { dim: 24, seed: 7, lambda: 0.0 };
 
@@ -113,22 +114,33 @@ fn scores_do_not_depend_on_batches_and_come_in_the_order_of_the_train_set() {
     assert!(relative_error(&sink.finish().total, &one) < 1e-6);
 }
 
+/// Whether TRAK refuses λ = 0, and takes one above.
+fn refuses<B: Folds>(model: &Model<B>, train: &[Example], dim: usize) {
+    let queries = &rows("digits/query.csv")[..3];
+    let add = |lambda| {
+        let mut scores = TrakScores::new(Trak { dim, seed: 7, lambda }, queries.len()).unwrap();
+        scores.add(model, queries, train.iter().cloned().map(Ok), limits(37), |_| ())
+    };
+    let error = add(0.0).unwrap_err();
+    assert!(matches!(error, AttributionError::TrakSingular { dim: k, n_train } if (k, n_train) == (dim, train.len())));
+    assert!(error.to_string().contains("--trak-lambda") && error.to_string().contains("--trak-dim"), "{error}");
+    add(1e-3).unwrap();
+}
+
 #[test]
 fn features_that_do_not_span_their_dimensions_are_refused_unless_lambda_is_given() {
-    let (model, queries) = (model("digits"), rows("digits/query.csv"));
-    let different = rows("digits/train.csv");
-    let few = &different[..TRAK.dim - 1];
-    let twice: Vec<Example> = few.iter().chain(few).cloned().collect();
-    for train in [few, &twice] {
-        let add = |lambda| {
-            let mut scores = TrakScores::new(Trak { lambda, ..TRAK }, queries.len()).unwrap();
-            scores.add(&model, &queries, train.iter().cloned().map(Ok), limits(100), |_| ())
-        };
-        let error = add(0.0).unwrap_err();
-        assert!(matches!(error, AttributionError::TrakSingular { dim: 24, .. }), "{error}");
-        assert!(error.to_string().contains("--trak-lambda"), "{error}");
-        add(1e-3).unwrap();
+    let (wide, work, train) = (model("digits"), Cpu::<f32>::new(), rows("digits/train.csv"));
+    let narrow = etymon_model::load(work, &reference("digits")).unwrap();
+    let repeated: Vec<Example> = (0..6).flat_map(|_| &train[..200]).cloned().collect();
+    for (train, dim) in [(&train[..23], 24), (&repeated, 201)] {
+        refuses(&wide, train, dim);
+        refuses(&narrow, train, dim);
     }
+    let json = json!({"model_type": "mlp", "sizes": [64, 10], "activation": "relu", "task": "classification"});
+    // 650 weights.
+    let linear = Model::new(work, json, 0).unwrap();
+    refuses(&linear, &train, 651);
+    refuses(&linear, &train, 1024);
 }
 
 #[test]

@@ -89,9 +89,9 @@ impl<B: Folds> Features<B> {
         (0..self.k).for_each(|i| gram[(i, i)] += lambda);
         let largest = (0..self.k).map(|i| gram[(i, i)]).fold(0.0, f64::max);
         let decomposed = gram.llt(Side::Lower).map_err(|_| singular())?;
-        // A pivot bounds the smallest eigenvalue from above; one of the size of rounding is none.
+        // A pivot bounds the smallest eigenvalue from above. One that rounding of the features to f32 can make is none.
         let pivot = (0..self.k).map(|i| decomposed.L()[(i, i)].powi(2)).fold(f64::INFINITY, f64::min);
-        if pivot <= self.k as f64 * f64::EPSILON * largest {
+        if pivot <= self.k as f64 * f64::from(f32::EPSILON).powi(2) * largest {
             return Err(singular());
         }
         Ok(decomposed.solve(queries.transpose()))
