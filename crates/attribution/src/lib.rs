@@ -2,7 +2,8 @@
 //!
 //! [`Queries::prepare`] makes −(G + λI)⁻¹∇f of every query, at full or low rank; [`score`] takes its products with the
 //! gradient of every train example in one pass, and hands blocks of scores to a [`ScoreSink`] (through [`behind`], on a
-//! thread of its own). [`self_influence`] is the same with each example as its own query.
+//! thread of its own). [`self_influence`] is the same with each example as its own query. [`TrakScores`] needs no inverse of
+//! G: it solves with a random projection of the gradients.
 
 mod behind;
 mod error;

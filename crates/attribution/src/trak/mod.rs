@@ -10,7 +10,7 @@ use etymon_tensor::{Buffer, Folds};
 use crate::pass::{BatchScores, WINDOW, WindowScores, each_window};
 use crate::{AttributionError, Parts, Result, ScoreSink};
 use project::{Projection, block_rows};
-use solve::Features;
+use solve::{Features, ROWS};
 
 /// Examples that are read for one block of scores.
 const BLOCK: usize = 1024;
@@ -34,8 +34,8 @@ pub struct Trak {
 /// τ(q, m) = mean_c φ_c(q)ᵀ (Φ_cᵀΦ_c + λI)⁻¹ φ_c(z_m) · mean_c (1 − p_c(z_m)),
 ///
 /// where 1 − p is the derivative of the loss by the margin, up to its sign. POSITIVE = proponent: training on z_m raises the
-/// margin of q. We deviate in two points: P has the factor 1/√k, so that φᵀφ estimates ∇fᵀ∇f and λ means the same at each
-/// k; and the mean over models is plain, where `traker` divides each (ΦᵀΦ)⁻¹ by the mean size of its entries.
+/// margin of q. P has the factor 1/√k, so that φᵀφ estimates ∇fᵀ∇f and λ means the same at each k: without λ it cancels. The
+/// mean over models is plain, as in the paper, where `traker` divides each (ΦᵀΦ)⁻¹ by the mean size of its entries.
 ///
 /// For sequences f is the sum of the margins of the predicted tokens, and p the probability of their mean margin,
 /// σ(f / positions); for classifiers that is p itself. Regression has no margin, and is refused.
@@ -186,10 +186,13 @@ fn require_count(what: &'static str, expected: usize, got: usize) -> Result<()> 
     if expected == got { Ok(()) } else { Err(AttributionError::Count { what, expected, got }) }
 }
 
-/// Bytes that [`TrakScores`] holds at most beside the model's own pass, on a backend over f32: Φ `[N, k]`; τ and the weights
-/// in f64; ΦᵀΦ and its decomposition in f64; a block of signs and its packed copy; the queries, twice in f64.
-pub fn trak_bytes(n_train: u64, n_queries: u64, dim: u64, specs: &[LayerSpec]) -> u64 {
-    let signs = |s: &LayerSpec| (block_rows(s, dim as usize) * s.d_in) as u64 * dim;
-    let block = specs.iter().map(signs).max().unwrap_or(0);
-    4 * n_train * dim + 8 * n_train * (n_queries + 2) + 16 * dim * dim + 8 * block + 16 * n_queries * dim
+/// Bytes that [`TrakScores`] holds at most beside the model's own pass, on a backend over f32, for batches of at most
+/// `batch` examples: Φ `[N, k]`; τ and the weights in f64; ΦᵀΦ and its decomposition in f64; the queries, twice in f64; a
+/// block of signs, its packed copy and the gradients `[batch, rows]` it is multiplied with; and the features of some batches
+/// on their way to f64.
+pub fn trak_bytes(n_train: u64, n_queries: u64, batch: u64, dim: u64, specs: &[LayerSpec]) -> u64 {
+    let rows = |s: &LayerSpec| (block_rows(s, dim as usize) * s.d_in) as u64;
+    let block = specs.iter().map(rows).max().unwrap_or(0);
+    let held = 4 * n_train * dim + 8 * n_train * (n_queries + 2) + 16 * dim * dim + 16 * n_queries * dim;
+    held + (8 * dim + 4 * batch) * block + 8 * (ROWS as u64 + batch) * (2 * dim + n_queries)
 }

@@ -9,7 +9,7 @@ use faer::{Accum, Mat, MatRef, Side, get_global_parallelism};
 use crate::{AttributionError, Result};
 
 /// Rows of features that are worked on at a time.
-const ROWS: usize = 512;
+pub(super) const ROWS: usize = 512;
 
 /// Φ `[N, k]`, kept in the numbers of the backend, batch by batch.
 pub(super) struct Features<B: Folds> {
