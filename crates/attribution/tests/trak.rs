@@ -197,6 +197,6 @@ fn impossible_options_are_refused() {
 #[test]
 fn the_bytes_of_the_features_grow_with_train_set_and_dimension() {
     let specs = model("digits").layers().to_vec();
-    assert_eq!(trak_bytes(2000, 5, 10, 64, &specs) - trak_bytes(1000, 5, 10, 64, &specs), 1000 * (4 * 64 + 8 * 7));
+    assert_eq!(trak_bytes(2000, 5, 10, 64, &specs) - trak_bytes(1000, 5, 10, 64, &specs), 1000 * (5 * 64 + 8 * 7));
     assert!(trak_bytes(1000, 5, 10, 128, &specs) > 4 * 1000 * 128);
 }

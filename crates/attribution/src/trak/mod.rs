@@ -186,13 +186,13 @@ fn require_count(what: &'static str, expected: usize, got: usize) -> Result<()> 
     if expected == got { Ok(()) } else { Err(AttributionError::Count { what, expected, got }) }
 }
 
-/// Bytes that [`TrakScores`] holds at most beside the model's own pass, on a backend over f32, for batches of at most
-/// `batch` examples: Φ `[N, k]`; τ and the weights in f64; ΦᵀΦ and its decomposition in f64; the queries, twice in f64; a
-/// block of signs, its packed copy and the gradients `[batch, rows]` it is multiplied with; and the features of some batches
-/// on their way to f64.
+/// About the bytes that [`TrakScores`] holds beside the model's own pass, on a backend over f32, for batches of at most
+/// `batch` examples: Φ `[N, k]`, and a quarter more that the pools of matrices keep idle; τ and the weights in f64; ΦᵀΦ and
+/// its decomposition in f64; the queries, twice in f64; a block of signs, its packed copy and the gradients `[batch, rows]`
+/// it is multiplied with; and the features of some batches on their way to f64.
 pub fn trak_bytes(n_train: u64, n_queries: u64, batch: u64, dim: u64, specs: &[LayerSpec]) -> u64 {
     let rows = |s: &LayerSpec| (block_rows(s, dim as usize) * s.d_in) as u64;
     let block = specs.iter().map(rows).max().unwrap_or(0);
-    let held = 4 * n_train * dim + 8 * n_train * (n_queries + 2) + 16 * dim * dim + 16 * n_queries * dim;
+    let held = 5 * n_train * dim + 8 * n_train * (n_queries + 2) + 16 * dim * dim + 16 * n_queries * dim;
     held + (8 * dim + 4 * batch) * block + 8 * (ROWS as u64 + batch) * (2 * dim + n_queries)
 }
