@@ -87,6 +87,38 @@ pub enum AttributionError {
         /// Measurements.
         times: usize,
     },
+    /// A projection of no dimension, or a λ that is none.
+    #[error("TRAK: --trak-dim {dim} must be at least 1, and --trak-lambda {lambda} finite and not negative")]
+    TrakOptions {
+        /// k.
+        dim: usize,
+        /// λ.
+        lambda: f64,
+    },
+    /// Features of the train set that do not span their dimensions, and λ = 0.
+    #[error(
+        "TRAK: the gradients of {n_train} train examples do not span the {dim} dimensions they are projected to; choose a \
+         smaller --trak-dim, or --trak-lambda above 0"
+    )]
+    TrakSingular {
+        /// k.
+        dim: usize,
+        /// N.
+        n_train: usize,
+    },
+    /// Scores that no model was added to.
+    #[error("there is no model to score with")]
+    NoModel,
+    /// Queries or train examples that were more or fewer before.
+    #[error("{expected} {what} were expected, {got} came; did the file change?")]
+    Count {
+        /// Of what.
+        what: &'static str,
+        /// Before.
+        expected: usize,
+        /// Now.
+        got: usize,
+    },
     /// The singular value decomposition did not converge.
     #[error("layer `{layer}`: the low-rank approximation did not converge; score without --rank")]
     Svd {

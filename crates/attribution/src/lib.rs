@@ -2,7 +2,8 @@
 //!
 //! [`Queries::prepare`] makes −(G + λI)⁻¹∇f of every query, at full or low rank; [`score`] takes its products with the
 //! gradient of every train example in one pass, and hands blocks of scores to a [`ScoreSink`] (through [`behind`], on a
-//! thread of its own). [`self_influence`] is the same with each example as its own query.
+//! thread of its own). [`self_influence`] is the same with each example as its own query. [`TrakScores`] needs no inverse of
+//! G: it solves with a random projection of the gradients.
 
 mod behind;
 mod error;
@@ -19,6 +20,7 @@ mod score;
 mod sink;
 mod top;
 mod tracin_ideal;
+mod trak;
 
 pub use behind::behind;
 pub use error::{AttributionError, Result};
@@ -37,3 +39,4 @@ pub use score::{Parts, Wanted, score, score_all, score_batch};
 pub use sink::{ScoreBlock, ScoreSink, Tee};
 pub use top::{Entry, Ranked, TopK};
 pub use tracin_ideal::TracInIdeal;
+pub use trak::{Trak, TrakScores, trak_bytes};

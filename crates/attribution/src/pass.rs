@@ -1,14 +1,14 @@
 //! What the passes over a train set share: windows of examples are read ahead, run in batches of similar lengths, and
 //! their scores put back into the order of the train set.
 
-use etymon_data::{Batch, BatchLimits, DataError, Example, Prefetch, WindowSize, Windows};
+use etymon_data::{Batch, BatchLimits, DataError, Example, Prefetch, Window, WindowSize, Windows};
 use etymon_model::Model;
 use etymon_tensor::{Buffer, Folds};
 
 use crate::{AttributionError, Parts, Result, ScoreBlock, ScoreSink};
 
 /// Batches of a window. The scores of a window are held, and lost in a crash, until its last batch is done.
-const WINDOW: usize = 4;
+pub(crate) const WINDOW: usize = 4;
 /// Windows that are read and stacked while one is worked on.
 const AHEAD: usize = 2;
 
@@ -57,6 +57,23 @@ pub(crate) fn pass<B: Folds>(
 ) -> Result<()> {
     // Parts are large: one score per layer or token. No more of them are held than a batch has.
     let batches = if columns.parts == Parts::default() { WINDOW } else { 1 };
+    each_window(model, examples, limits, batches, |window| {
+        let mut scores = WindowScores::new(window.examples.len(), columns);
+        for part in &window.batches {
+            scores.put(&part.places, run(&part.batch)?);
+        }
+        scores.emit(&window.examples, sink)
+    })
+}
+
+/// Hands all examples, once checked, to `work` in windows of `batches` batches.
+pub(crate) fn each_window<B: Folds>(
+    model: &Model<B>,
+    examples: impl Iterator<Item = std::result::Result<Example, DataError>> + Send,
+    limits: BatchLimits,
+    batches: usize,
+    mut work: impl FnMut(&Window) -> Result<()>,
+) -> Result<()> {
     let windows = Windows::new(examples, WindowSize::Batches(batches), limits);
     std::thread::scope(|scope| {
         for window in Prefetch::spawn(scope, windows, AHEAD)? {
@@ -64,11 +81,7 @@ pub(crate) fn pass<B: Folds>(
             for example in &window.examples {
                 model.check(example).map_err(|source| AttributionError::Example { id: example.id.clone(), source })?;
             }
-            let mut scores = WindowScores::new(window.examples.len(), columns);
-            for part in &window.batches {
-                scores.put(&part.places, run(&part.batch)?);
-            }
-            scores.emit(&window.examples, sink)?;
+            work(&window)?;
         }
         Ok(())
     })

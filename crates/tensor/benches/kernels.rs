@@ -6,7 +6,7 @@
 
 use etymon_tensor::{
     Accumulate, Activation, Attention, Backend, Cpu, CrossEntropy, Folds, Label, Matrix, Precision, RotaryStyle,
-    Segment, Shape, Transpose,
+    Segment, Shape, Signs, Transpose,
 };
 use std::hint::black_box;
 use std::time::Instant;
@@ -177,6 +177,20 @@ fn folds() {
     });
 }
 
+/// Gradients of examples times signs that are made for them: a block of a random projection.
+fn projection() {
+    let (rows, dim) = (1024, 1024);
+    let signs = Signs::new(0, 0, "layer");
+    report("random_signs 1024x1024", 1e-9 * (rows * dim) as f64, "G/s", || B.random_signs(signs, 0..rows, dim));
+    for examples in [16, 256] {
+        let gradients = matrix(examples, rows);
+        let work = 2e-9 * (examples * rows * dim) as f64;
+        report(&format!("projection {examples}x1024, to 1024"), work, "GFLOP/s", || {
+            B.matmul(&gradients, Transpose::No, &B.random_signs(signs, 0..rows, dim), Transpose::No)
+        });
+    }
+}
+
 /// A pass that holds its activations and then drops them all: what the allocation of matrices costs.
 fn memory() {
     let x = matrix(1024, 768);
@@ -194,5 +208,6 @@ fn main() {
     elementwise();
     attention();
     folds();
+    projection();
     memory();
 }

@@ -1,8 +1,10 @@
 //! The traits that models, taps and folds speak to. They never see a slice, so a GPU backend needs no change in them.
 
+use std::ops::Range;
+
 use crate::{
     Accumulate, Activation, Attention, Buffer, CrossEntropy, Host, Label, Patches, Result, RotaryStyle, Segment, Shape,
-    Transpose,
+    Signs, Transpose,
 };
 
 /// Matrices and the operations of a model, each with its backward.
@@ -284,6 +286,9 @@ pub trait Folds: Backend {
     /// acc `[d, d]` += xᵀ x for x `[T, d]`: a symmetric rank-T update of which the lower triangle alone is formed. What
     /// lies above is left alone: memory that is never touched need not exist.
     fn syrk_accumulate(&self, x: &Self::Tensor, acc: &mut Self::Sums) -> Result<()>;
+
+    /// Rows `rows` of the first `cols` columns of `signs` → `[rows.len(), cols]`: part of a random projection.
+    fn random_signs(&self, signs: Signs, rows: Range<usize>, cols: usize) -> Self::Tensor;
 
     /// Gradient of each example, flattened: `[segments.len(), d_out · d_in]`.
     fn example_gradients(

@@ -13,6 +13,7 @@ mod contraction;
 mod cpu;
 mod error;
 mod pool;
+mod signs;
 mod types;
 
 pub use allocator::give_back_large_blocks;
@@ -21,6 +22,7 @@ pub use buffer::{Buffer, Pooled};
 pub use contraction::Contraction;
 pub use cpu::{Cpu, Matrix, Scalar};
 pub use error::TensorError;
+pub use signs::Signs;
 pub use types::{
     Accumulate, Activation, Attention, CrossEntropy, Host, Label, Patches, Precision, RotaryStyle, Segment, Shape,
     Transpose,

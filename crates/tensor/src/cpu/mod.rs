@@ -18,6 +18,7 @@ mod product;
 mod reduce;
 mod rotary;
 mod scalar;
+mod signs;
 
 pub use matrix::Matrix;
 pub(crate) use product::{has_matrix_units, kept_panel_bytes};
@@ -26,9 +27,10 @@ pub use scalar::Scalar;
 use crate::pool;
 use crate::{
     Accumulate, Activation, Attention, Backend, Buffer, CrossEntropy, Folds, Host, Label, Patches, Precision, Result,
-    RotaryStyle, Segment, Shape, Transpose,
+    RotaryStyle, Segment, Shape, Signs, Transpose,
 };
 use std::marker::PhantomData;
+use std::ops::Range;
 
 /// The CPU backend over numbers of type `T`: vector code chosen at run time, threads of the current rayon pool.
 /// Results do not depend on the number of threads.
@@ -372,6 +374,10 @@ impl<T: Scalar> Folds for Cpu<T> {
 
     fn syrk_accumulate(&self, x: &Matrix<T>, acc: &mut Matrix<f64>) -> Result<()> {
         folds::syrk_accumulate(self.precision, x, acc)
+    }
+
+    fn random_signs(&self, signs: Signs, rows: Range<usize>, cols: usize) -> Matrix<T> {
+        signs::random_signs(signs, rows, cols)
     }
 
     fn example_gradients(&self, dout: &Matrix<T>, input: &Matrix<T>, segments: &[Segment]) -> Result<Matrix<T>> {

@@ -34,6 +34,9 @@ pub fn methods(args: &ScoreArgs) -> Result<Vec<ScoreMethod>> {
             let problem = format!("is missing; --method {} needs the checkpoints of the training", method.name());
             return usage("--checkpoints", problem);
         }
+        if method.way() == Way::Projections && args.filter.is_some() {
+            return usage("--filter", format!("{} scores all rows; leave it out", method.name()));
+        }
         if method.way() == Way::Log && args.other.log.is_none() {
             let problem = format!("is missing; --method {} needs the folder of `etymon train`", method.name());
             return usage("--log", problem);

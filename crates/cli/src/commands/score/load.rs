@@ -1,5 +1,6 @@
 //! What the scores of some methods will need, and how they stay within memory.
 
+use etymon_attribution::trak_bytes;
 use etymon_curvature::inverse::Dense;
 use etymon_data::Example;
 use etymon_model::{LayerGroups, Model};
@@ -89,8 +90,17 @@ pub fn estimate(
         return Ok((choice, vec![phase]));
     }
     let task = scoring(args, methods, model, counted, queries);
+    let held = |batch_rows: usize| match methods.contains(&ScoreMethod::Trak) {
+        true => {
+            let (n, batch) = (counted.examples, counted.examples.min(batch_rows as u64));
+            trak_bytes(n, queries.len() as u64, batch, args.other.trak_dim as u64, model.layers())
+        }
+        false => 0,
+    };
     let group = |layers, batch_rows| {
-        Load { model: &model.with_layers(layers), counted, pass: &args.pass, batch_rows }.score(&task)
+        let load = Load { model: &model.with_layers(layers), counted, pass: &args.pass, batch_rows };
+        let more = |phase: Phase| Phase { memory: phase.memory + held(batch_rows), ..phase };
+        load.score(&task).into_iter().map(more).collect::<Vec<_>>()
     };
     let longest = queries.iter().map(|q| q.n_rows() as u64).fold(counted.longest, u64::max);
     // Each batch multiplies queries of low rank out anew, which costs as much as that many rows.

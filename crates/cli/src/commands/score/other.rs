@@ -1,14 +1,15 @@
 //! Methods that are no products with prepared queries: each reads the train set by itself.
 
 use etymon_attribution::{
-    FeatureQueries, FeatureSimilarity, NgramImportance, QueryValue, TracInIdeal, score_features, score_lexical,
-    score_random,
+    FeatureQueries, FeatureSimilarity, NgramImportance, QueryValue, TracInIdeal, Trak, TrakScores, score_features,
+    score_lexical, score_random,
 };
 use etymon_data::{Example, Lexical, LexicalFormula};
 use etymon_model::Objective;
 use etymon_store::{Manifest, RunFolder};
 use etymon_train::evaluate;
 
+use super::checkpoints::{self, Checkpoint};
 use super::config::measurement;
 use super::job::{Job, Scored};
 use crate::error::{CliError, Result};
@@ -29,6 +30,12 @@ pub fn run(job: &Job<'_>, run: &mut RunFolder, method: ScoreMethod) -> Result<Sc
             let targets: Vec<&[Example]> = job.queries.chunks(1).collect();
             let ngrams = NgramImportance::fit(&targets, job.opened.encoder.as_ref(), job.examples_of_all())?;
             job.simple(run, &values, |rows, sink| Ok(ngrams.score(rows, sink)?))
+        }
+        ScoreMethod::Trak => {
+            let scores = trak(job)?;
+            // Scores are made at once for all rows: a table that was begun is begun again.
+            run.update_progress(serde_json::Value::Null)?;
+            job.simple(run, &values, |rows, sink| Ok(scores.emit(rows, sink)?))
         }
         ScoreMethod::TracinIdeal => {
             let log = read_log(job)?;
@@ -57,6 +64,28 @@ fn features(
     let model = &job.opened.model;
     let queries = FeatureQueries::prepare(model, job.queries, similarity, job.limits())?;
     job.simple(run, values, |rows, sink| Ok(score_features(model, &queries, rows, job.limits(), sink)?))
+}
+
+/// TRAK over the checkpoints, or over the model alone. All rows are fitted, also where a filter keeps some.
+fn trak(job: &Job<'_>) -> Result<TrakScores> {
+    let other = &job.args.other;
+    let options = Trak { dim: other.trak_dim, seed: job.args.solve.solve_seed, lambda: other.trak_lambda };
+    let mut scores = TrakScores::new(options, job.queries.len())?;
+    let mut models = checkpoints::list(job.args)?;
+    if models.is_empty() {
+        models.push(Checkpoint::opened());
+    }
+    let task = job.context.reporter.task("projections", job.counted.examples * models.len() as u64, 0, "rows");
+    for checkpoint in models {
+        let model = checkpoint.model(job.args, job.opened)?;
+        let mut done = 0;
+        scores.add(&model, job.queries, job.examples_of_all(), job.limits(), |n| {
+            task.advance((n - done) as u64, 0);
+            done = n;
+        })?;
+    }
+    task.finish();
+    Ok(scores)
 }
 
 /// The log of a training, whose run has the name in its settings, or that of the folder.
