@@ -29,10 +29,10 @@ METHODS = {
     "astra": ["--steps", "300"],
 }
 SETS = {
-    "housing": dict(task="regression", hidden=128, activation="tanh", epochs=100, train=10**6),
-    "mpg": dict(task="regression", hidden=128, activation="tanh", epochs=100, train=10**6),
-    "mnist": dict(task="classification", hidden=256, activation="relu", epochs=10, train=1000),
-    "fashion": dict(task="classification", hidden=256, activation="relu", epochs=10, train=1000),
+    "housing": dict(task="regression", hidden=128, activation="tanh", epochs=100, train=10**6, evaluate=["--leading", "300"]),
+    "mpg": dict(task="regression", hidden=128, activation="tanh", epochs=100, train=10**6, evaluate=["--leading", "300"]),
+    "mnist": dict(task="classification", hidden=256, activation="relu", epochs=10, train=1000, evaluate=["--tolerance", "1e-3"]),
+    "fashion": dict(task="classification", hidden=256, activation="relu", epochs=10, train=1000, evaluate=["--tolerance", "1e-3"]),
 }
 QUERIES = 10
 
@@ -125,6 +125,7 @@ def main():
     parser.add_argument("--pairs", default="500x10")
     parser.add_argument("--sets", nargs="+", default=list(SETS))
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--copies", default="0.01", help="the step ε of the response, in 1/N")
     parser.add_argument("--labels", default="model", help="labels of the fit: model or data")
     args = parser.parse_args()
     packages = args.out / "packages"
@@ -144,8 +145,9 @@ def main():
             queries = ["--queries", folder / "q.jsonl", "--dtype", "f32", "--out", scores[-1]]
             run(args.etymon, "score", *same, *given, "--method", method, *queries, *solve, "-q")
         start = time.time()
-        truth = folder / f"pbrf-{args.pairs}"
-        judge = ["--queries", folder / "q.jsonl", "--pairs", args.pairs, "--out", truth]
+        truth = folder / f"pbrf-{args.pairs}-{args.copies}"
+        judge = ["--queries", folder / "q.jsonl", "--pairs", args.pairs, "--copies", args.copies, "--out", truth]
+        judge += SETS[name]["evaluate"]
         run(args.etymon, "evaluate", "pbrf", *same, "--factors", factors, *judge, "--scores", *scores)
         print(f"{name}: {n} rows, {time.time() - start:.0f} s of evaluate", flush=True)
 

@@ -189,6 +189,28 @@ fn adam_and_lbfgs_find_the_same_minimum() {
 }
 
 #[test]
+fn the_leading_curvature_changes_how_fast_the_minimum_is_found_and_not_which() {
+    let (base, train, lambda) = (model(&[4, 5, 3], "classification"), classes(30, 2), [2e-4, 5e-4]);
+    let plain = Proximal::new(base.clone(), &train, 7, &lambda).unwrap();
+    let led = Proximal::new(base.clone(), &train, 7, &lambda).unwrap().with_leading(12).unwrap();
+    let (mut slow, mut fast) = (0, 0);
+    let by = Minimiser::Lbfgs { tolerance: 1e-7, most: 4000 };
+    for (m, epsilon) in [(0, 1e-4), (7, 1.0 / 30.0), (12, -1e-3)] {
+        let [a, b] = [&plain, &led].map(|p| p.minimise(&train[m], epsilon, by).unwrap());
+        println!("{m}: {} gradients to {:.0e}, {} to {:.0e}", a.evaluations, a.residual, b.evaluations, b.residual);
+        assert!(a.converged && b.converged);
+        if m == 0 {
+            (slow, fast) = (a.evaluations, b.evaluations);
+        }
+        let (a, b) = (displacement(&base, &a.model), displacement(&base, &b.model));
+        let difference: Vec<f64> = a.iter().zip(&b).map(|(a, b)| a - b).collect();
+        let error = (dot(&difference, &difference) / dot(&a, &a)).sqrt();
+        assert!(error < 1e-5, "{m}: {error:e}");
+    }
+    assert!(2 * fast < slow, "{fast} against {slow}");
+}
+
+#[test]
 fn layers_that_are_not_tapped_stay_where_they_are() {
     let (mut base, train) = (model(&[4, 5, 3], "classification"), classes(30, 2));
     base.select_layers(Some("layers.1")).unwrap();

@@ -55,6 +55,10 @@ pub struct PbrfArgs {
     /// Most gradients of lbfgs, steps of adam [default: 2000, 5000]
     #[arg(long, value_name = "N", value_parser = positive())]
     pub steps: Option<usize>,
+    /// Leading eigenpairs of the Gauss-Newton matrix that lbfgs starts from: fewer gradients, the same minimum. Each takes
+    /// the memory of the weights
+    #[arg(long, default_value_t = 100, value_name = "K")]
+    pub leading: usize,
     /// Learning rate of adam at its start
     #[arg(long, default_value_t = 1e-4, value_name = "X")]
     pub rate: f64,

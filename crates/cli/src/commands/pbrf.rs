@@ -116,6 +116,7 @@ fn config(args: &PbrfArgs, model: &Model<Work>, lambda: &[f64]) -> Value {
         ("copies", json!(args.copies)),
         ("measurement", json!(measurement(args).name())),
         ("minimise", json!(minimiser(args))),
+        ("leading", json!(args.leading)),
         ("pairs", json!([args.pairs.train, args.pairs.queries])),
         ("batch_examples", json!(args.batch_examples)),
     ];
@@ -132,7 +133,9 @@ fn respond(
     run: RunFolder,
 ) -> Result<(Vec<Response>, RunFolder)> {
     let started = Instant::now();
+    let by_gradients = args.minimiser == MinimiserArg::Lbfgs && run.manifest().status != RunStatus::Complete;
     let proximal = Proximal::new(model, train, args.batch_examples, lambda)?;
+    let proximal = proximal.with_leading(if by_gradients { args.leading } else { 0 })?;
     let (epsilon, by) = (args.copies / train.len() as f64, minimiser(args));
     let folder = ResponseFolder { path: run.file("responses"), epsilon, by, measurement: measurement(args) };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);

@@ -18,6 +18,9 @@ pub enum PbrfError {
     /// A file could not be read or written.
     #[error(transparent)]
     Store(#[from] etymon_store::StoreError),
+    /// The leading curvature could not be found.
+    #[error(transparent)]
+    Curvature(#[from] etymon_curvature::CurvatureError),
     /// Not one λ per tapped layer.
     #[error("{got} dampings are given for {layers} tapped layers")]
     Damping {

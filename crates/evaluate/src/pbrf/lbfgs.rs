@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use etymon_tensor::Backend;
 
+use super::leading::Leading;
 use super::minimise::{Stop, norm, ratio};
 use super::objective::{Point, Proximal};
 use super::{Result, vectors};
@@ -16,6 +17,8 @@ const DECREASE: f64 = 1e-4;
 const FLATTER: f64 = 0.9;
 /// Rounding of a value, in parts of it and of |ε|: losses are differences of numbers of the order of 1.
 const ROUNDING: f64 = 1e-13;
+/// Gradients after which the leading curvature at θˢ is given up: the minimum is then where the curvature is another one.
+const LED: u64 = 150;
 /// Trials of one line search.
 const TRIALS: usize = 30;
 
@@ -42,7 +45,8 @@ pub(super) fn run<B: Backend>(
     let mut residual = ratio(first, first);
     let noise = ROUNDING * (value.abs() + unit);
     while residual > tolerance && evaluations < most {
-        let direction = direction(of, &pairs, &gradient)?;
+        let leading = of.leading.as_ref().filter(|_| evaluations < LED);
+        let direction = direction(of, leading, &pairs, &gradient)?;
         let slope = vectors::dot(backend, &direction, &gradient)?;
         let Some((next, (next_value, next_gradient), step, trials)) =
             search(of, at, &delta, value, &direction, slope, noise)?
@@ -67,9 +71,10 @@ pub(super) fn run<B: Backend>(
     Ok(Stop { delta, evaluations, residual })
 }
 
-/// −H g by the two loops; H starts as γ/λ with γ of the last pair.
+/// −H g by the two loops; H starts as the inverse of the leading curvature, or as γ/λ with γ of the last pair.
 fn direction<B: Backend>(
     of: &Proximal<B>,
+    leading: Option<&Leading<B>>,
     pairs: &VecDeque<Pair<B>>,
     gradient: &[B::Tensor],
 ) -> Result<Vec<B::Tensor>> {
@@ -81,11 +86,16 @@ fn direction<B: Backend>(
         vectors::axpy(backend, -alpha, &pair.y, &mut q)?;
         alphas.push(alpha);
     }
-    let gamma = match pairs.back() {
-        Some(pair) => 1.0 / (pair.rho * vectors::dot_over(backend, &pair.y, &pair.y, of.lambda())?),
-        None => 1.0,
-    };
-    q.iter_mut().zip(of.lambda()).for_each(|(q, lambda)| backend.scale(gamma / lambda, q));
+    match (leading, pairs.back()) {
+        (Some(leading), _) => leading.divide(backend, of.lambda(), &mut q)?,
+        (None, last) => {
+            let gamma = match last {
+                Some(pair) => 1.0 / (pair.rho * vectors::dot_over(backend, &pair.y, &pair.y, of.lambda())?),
+                None => 1.0,
+            };
+            q.iter_mut().zip(of.lambda()).for_each(|(q, lambda)| backend.scale(gamma / lambda, q));
+        }
+    }
     for (pair, alpha) in pairs.iter().zip(alphas.into_iter().rev()) {
         let beta = pair.rho * vectors::dot(backend, &pair.y, &q)?;
         vectors::axpy(backend, alpha - beta, &pair.s, &mut q)?;

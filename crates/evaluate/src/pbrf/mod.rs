@@ -7,6 +7,7 @@ mod adam;
 mod error;
 mod judge;
 mod lbfgs;
+mod leading;
 mod minimise;
 mod objective;
 mod response;

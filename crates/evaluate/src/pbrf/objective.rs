@@ -4,6 +4,7 @@ use etymon_data::{Batch, Example, Padding};
 use etymon_model::{Consumer, Model, Objective, ParamId, Reference};
 use etymon_tensor::Backend;
 
+use super::leading::Leading;
 use super::{PbrfError, Result};
 
 /// (1/N) Σ_i D(h(θ, x_i), h(θˢ, x_i)) + ε L(z_m, θ) + Σ_ℓ (λ_ℓ/2) ‖θ_ℓ − θˢ_ℓ‖² over the weights (and biases) of the tapped
@@ -18,6 +19,8 @@ pub struct Proximal<B: Backend> {
     moves: Vec<ParamId>,
     /// `[moves]` λ of each.
     lambda: Vec<f64>,
+    /// What minimisers start their inverse Hessian from.
+    pub(super) leading: Option<Leading<B>>,
 }
 
 /// Value and gradient of the objective.
@@ -51,7 +54,18 @@ impl<B: Backend> Proximal<B> {
         let pairs: Vec<(ParamId, f64)> =
             of_layer.flat_map(|(&(w, b), &l)| std::iter::once((w, l)).chain(b.map(|b| (b, l)))).collect();
         let (moves, lambda) = pairs.into_iter().unzip();
-        Ok(Self { batches, n: train.len(), moves, lambda, base })
+        Ok(Self { batches, n: train.len(), moves, lambda, base, leading: None })
+    }
+
+    /// Finds the `rank` leading eigenpairs of the Gauss-Newton matrix at θˢ (of (G + λI) where λ is scaled to 1), which L-BFGS
+    /// then starts its inverse Hessian from: far fewer gradients for the same minimum. 0 leaves it at 1/λ.
+    ///
+    /// # Errors
+    /// What the products meet.
+    pub fn with_leading(mut self, rank: usize) -> Result<Self> {
+        let batches: Vec<Batch> = self.batches.iter().map(|(batch, _)| batch.clone()).collect();
+        self.leading = (rank > 0).then(|| Leading::new(&self.base, &batches, &self.lambda, rank)).transpose()?;
+        Ok(self)
     }
 
     /// θˢ.
