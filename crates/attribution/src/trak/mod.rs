@@ -8,7 +8,7 @@ use etymon_model::{LayerSpec, Model};
 use etymon_tensor::{Buffer, Folds};
 
 use crate::pass::{BatchScores, Columns, WINDOW, WindowScores, each_window};
-use crate::{AttributionError, Parts, Result, ScoreSink};
+use crate::{AttributionError, Result, ScoreSink};
 use project::{Projection, block_rows};
 use solve::{Features, ROWS};
 

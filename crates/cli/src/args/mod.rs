@@ -79,7 +79,7 @@ pub enum Command {
     /// Fit curvature factors (K-FAC or EK-FAC) of a model on its training data
     Fit(FitArgs),
     /// Score training examples on queries
-    Score(ScoreArgs),
+    Score(Box<ScoreArgs>),
     /// List the attribution methods: what each scores, what it needs, where it comes from
     Methods,
     /// Tell memory, disk, operations and time of `fit` or `score`, without running it

@@ -56,7 +56,7 @@ impl<'a, B: Backend> GaussNewton<'a, B> {
     /// The same over one of the parts: an unbiased estimate when parts are drawn with the frequency of their examples.
     pub fn part(&self, part: usize) -> Self {
         let batches = &self.batches[self.parts[part].clone()];
-        Self { model: self.model, batches, parts: vec![0..batches.len()] }
+        Self { model: self.model, batches, parts: std::iter::once(0..batches.len()).collect() }
     }
 
     /// Parts.

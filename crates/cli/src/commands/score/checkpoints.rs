@@ -27,7 +27,7 @@ impl Checkpoint {
     /// Loads the model, with the tapped layers of the opened one.
     pub fn model(&self, args: &ScoreArgs, opened: &Opened) -> Result<Model<Work>> {
         let Some(folder) = &self.folder else { return Ok(opened.model.clone()) };
-        let mut model = load(opened.model.backend().clone(), folder)?;
+        let mut model = load(*opened.model.backend(), folder)?;
         let layers = opened.model.layers();
         let names: Vec<String> = layers.iter().map(|l| regex_of(&l.name)).collect();
         model.select_layers(Some(&format!("^({})$", names.join("|"))))?;

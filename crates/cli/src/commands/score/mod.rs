@@ -33,6 +33,13 @@ use crate::estimate::Phase;
 use crate::method::{ScoreMethod, Way};
 use crate::open::{Counted, Opened, count_examples, open_corpus, open_model};
 
+/// Methods that share their passes, and how they stay within memory.
+struct Plan {
+    methods: Vec<ScoreMethod>,
+    choice: Choice,
+    phases: Vec<Phase>,
+}
+
 /// Everything that is opened before the work.
 struct Inputs {
     methods: Vec<ScoreMethod>,
@@ -54,8 +61,8 @@ impl Inputs {
         Ok(Self { methods, opened, corpus, queries, counted })
     }
 
-    /// The methods that share their passes, with how they stay within memory.
-    fn plans(&self, args: &ScoreArgs) -> Result<Vec<(Vec<ScoreMethod>, Choice, Vec<Phase>)>> {
+    /// The methods by what they share.
+    fn plans(&self, args: &ScoreArgs) -> Result<Vec<Plan>> {
         let mut by_way: BTreeMap<(Way, Option<ScoreMethod>), Vec<ScoreMethod>> = BTreeMap::new();
         for &method in &self.methods {
             let alone = (method.way() != Way::Gradients).then_some(method);
@@ -64,7 +71,7 @@ impl Inputs {
         let plan = |methods: Vec<ScoreMethod>| {
             let (model, queries) = (&self.opened.model, &self.queries[..]);
             let (choice, phases) = load::estimate(args, &methods, model, &self.counted, queries)?;
-            Ok((methods, choice, phases))
+            Ok(Plan { methods, choice, phases })
         };
         by_way.into_values().map(plan).collect()
     }
@@ -74,14 +81,14 @@ pub fn run(args: &ScoreArgs, context: Context) -> CommandResult {
     let inputs = Inputs::open(args)?;
     let plans = inputs.plans(args)?;
     let spec = Spec::new(args, &inputs.opened.model, &inputs.corpus)?;
-    require_space(&args.out.out, plans.iter().flat_map(|(_, _, phases)| phases).map(|p| p.disk).sum())?;
+    require_space(&args.out.out, plans.iter().flat_map(|plan| &plan.phases).map(|p| p.disk).sum())?;
     let names: Vec<&str> = inputs.methods.iter().map(|m| m.name()).collect();
     context.reporter.say(format!("score {}: {}", names.join(", "), inputs.counted.describe()));
     let several = inputs.methods.len() > 1;
     let folder = if several { Some(open(args, &args.out.out, spec.of_folder())?) } else { None };
     let candidates = candidates(args, context, &inputs)?;
     let mut results = BTreeMap::new();
-    for (methods, choice, _) in &plans {
+    for Plan { methods, choice, .. } in &plans {
         let job = Job {
             args,
             context,
@@ -202,9 +209,9 @@ fn candidates(args: &ScoreArgs, context: Context, inputs: &Inputs) -> Result<Opt
 /// Opens what a score would read, and counts what it would need.
 pub fn plan(args: &ScoreArgs) -> Result<Planned> {
     let inputs = Inputs::open(args)?;
-    let mut plans = inputs.plans(args)?;
-    let choice = plans[0].1.clone();
-    let phases = plans.drain(..).flat_map(|(_, _, phases)| phases).collect();
+    let plans = inputs.plans(args)?;
+    let choice = plans[0].choice.clone();
+    let phases = plans.into_iter().flat_map(|plan| plan.phases).collect();
     Ok(Planned { opened: inputs.opened, corpus: inputs.corpus, choice, phases })
 }
 
