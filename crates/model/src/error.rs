@@ -125,6 +125,14 @@ pub enum ModelError {
         /// Matrices given.
         got: usize,
     },
+    /// A tapped head that shares its weight with the embedding.
+    #[error(
+        "layer `{layer}` shares its weight with the embedding and cannot be moved alone: tap other layers for the true Hessian"
+    )]
+    Tied {
+        /// The head.
+        layer: String,
+    },
     /// The layer pattern is not a valid regular expression.
     #[error("layer pattern `{pattern}`: {source}")]
     Pattern {

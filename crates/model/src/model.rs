@@ -165,8 +165,8 @@ impl<B: Backend> Model<B> {
     /// Weight and, if there is one, bias of each tapped layer, in the order of [`layers`](Self::layers).
     pub fn layer_params(&self) -> Vec<(ParamId, Option<ParamId>)> {
         let mut arch = self.arch.clone();
-        let tapped = arch.linears_mut().filter(|l| l.tap.is_some()).map(|l| (l.weight, l.bias));
-        tapped.collect()
+        let layers = tappable(arch.linears_mut()).into_iter();
+        layers.filter(|l| l.tap.is_some()).map(|l| (l.weight, l.bias)).collect()
     }
 
     pub(crate) fn arch(&self) -> &Arch {

@@ -1,4 +1,4 @@
-//! Second-order products of a model's tapped weights.
+//! Derivatives in a model's tapped weights, first and second, and steps along them.
 
 use etymon_data::{Batch, Input};
 use etymon_tensor::{Accumulate, Backend, Shape, Transpose};
@@ -6,7 +6,7 @@ use etymon_tensor::{Accumulate, Backend, Shape, Transpose};
 use crate::model::{Arch, Model, check_tokens, convert};
 use crate::tangent::Tangents;
 use crate::tap::{Consumer, LayerIo, LossRows, Tap};
-use crate::{ModelError, Result};
+use crate::{ModelError, Objective, Result};
 
 impl<B: Backend> Model<B> {
     /// out += Σ_n J_nᵀ H_n J_n v over the examples of a batch: the Gauss-Newton matrix of the summed train loss (not divided
@@ -45,6 +45,46 @@ impl<B: Backend> Model<B> {
             }
             (arch, _) => Err(arch.wrong_kind()),
         }
+    }
+
+    /// out += Σ_n ∇ of the objective over the examples of a batch, in the weights of the tapped layers; out has one matrix
+    /// `[d_out, d_in]` per tapped layer, the bias being the last column.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), and an out of other shapes.
+    pub fn add_gradient(&self, batch: &Batch, objective: Objective, out: &mut [B::Tensor]) -> Result<()> {
+        self.check_directions(out)?;
+        let mut tap = AddProducts { backend: self.backend(), out };
+        self.run(batch, objective, Consumer::Tap(&mut tap))?;
+        Ok(())
+    }
+
+    /// A copy with the weights of the tapped layers at W + αV, for v of one matrix V `[d_out, d_in]` per tapped layer, the
+    /// bias being the last column. What is not tapped stays where it is.
+    ///
+    /// # Errors
+    /// Directions of other shapes, and a tapped head that is tied to the embedding, which would move with it.
+    pub fn moved(&self, alpha: f64, v: &[B::Tensor]) -> Result<Self> {
+        self.check_directions(v)?;
+        if let Arch::Decoder(decoder) = self.arch()
+            && decoder.config.tied
+            && decoder.head.tap.is_some()
+        {
+            return Err(ModelError::Tied { layer: decoder.head.name.clone() });
+        }
+        let (backend, mut moved) = (self.backend(), self.clone());
+        let params = moved.params_mut();
+        for ((weight, bias), v) in self.layer_params().into_iter().zip(v) {
+            let inputs = backend.shape(self.params().get(weight)).cols;
+            if let Some(weight) = params.get_mut(weight) {
+                backend.axpy(alpha, &backend.slice_cols(v, 0, inputs)?, weight)?;
+            }
+            if let Some(bias) = bias.and_then(|id| params.get_mut(id)) {
+                let column = backend.slice_cols(v, inputs, 1)?;
+                backend.axpy(alpha, &backend.reshape(column, backend.shape(bias))?, bias)?;
+            }
+        }
+        Ok(moved)
     }
 
     /// Zeros, one matrix `[d_out, d_in]` per tapped layer.

@@ -1,10 +1,12 @@
-//! Products with (G + λI)⁻¹ by iteration, from Gauss-Newton products alone, DataInf's, and the dense solve that they are
-//! checked against. A direction is one matrix `[d_out, d_in]` per tapped layer; λ is one number per layer.
+//! Products with (G + λI)⁻¹ by iteration, from Gauss-Newton products alone, DataInf's, that by the diagonal, and the
+//! dense solve that they are checked against; and products with the true Hessian. A direction is one matrix `[d_out, d_in]` per tapped layer; λ is one number per layer.
 
 mod cg;
 mod datainf;
 mod dense;
+mod diagonal;
 mod direction;
+mod hessian;
 mod lanczos;
 mod neumann;
 mod operator;
@@ -14,6 +16,8 @@ mod solver;
 pub use cg::{CgOptions, conjugate_gradient};
 pub use datainf::{DataInf, lambda_of_gradients};
 pub use dense::Dense;
+pub use diagonal::DiagonalInverse;
+pub use hessian::Hessian;
 pub use lanczos::Lanczos;
 pub use neumann::{NeumannOptions, neumann};
 pub use operator::{Damped, EkfacInverse, GaussNewton, LinearOperator};

@@ -8,7 +8,7 @@ use etymon_tensor::Backend;
 
 use crate::{LayerPreconditioner, Preconditioner, Result};
 
-/// A symmetric positive semi-definite matrix, known by its products with directions.
+/// A symmetric matrix, known by its products with directions; positive semi-definite, but for [`Hessian`](super::Hessian).
 pub trait LinearOperator<B: Backend> {
     /// The product with v, one matrix `[d_out, d_in]` per tapped layer.
     ///

@@ -56,7 +56,7 @@ pub(crate) struct Decoder {
     positions: Option<ParamId>,
     blocks: Vec<Block>,
     final_norm: NormParams,
-    head: Linear,
+    pub head: Linear,
 }
 
 impl Decoder {
