@@ -10,9 +10,9 @@ use crate::Result;
 
 /// H = ∇²J of the mean train loss J over all examples of some batches, in the weights of the tapped layers:
 /// H v = (∇J(θ + h v) − ∇J(θ − h v)) / 2h + O(h²), with h = ∛ε · ‖θ‖ / ‖v‖, where ε is the distance from 1 to the next
-/// number of the backend's storage and ‖θ‖ the size of the tapped weights (1 if they are zero; v = 0 is moved along as if of
-/// size 1). Any model that has a
-/// gradient has this product, for two forward and backward passes over the batches and a copy of the parameters.
+/// number of the backend's storage and ‖θ‖ the size of the tapped weights (1 if they are zero; so is
+/// ‖v‖ taken). Any model that has a gradient has this product, for two forward and backward passes over the batches and a
+/// copy of the parameters.
 ///
 /// Truncation and rounding are both of the order of ε^⅔ of the gradient's scale: 4e-11 in f64, for which this is meant; f32
 /// leaves 2e-5 at best, before the rounding of sums, and products at less than f32 lose what is left. Where the loss has a

@@ -1,5 +1,6 @@
 //! Products with (G + λI)⁻¹ by iteration, from Gauss-Newton products alone, DataInf's, that by the diagonal, and the
-//! dense solve that they are checked against; and products with the true Hessian. A direction is one matrix `[d_out, d_in]` per tapped layer; λ is one number per layer.
+//! dense solve that they are checked against; and products with the true Hessian. A direction is one matrix
+//! `[d_out, d_in]` per tapped layer; λ is one number per layer.
 
 mod cg;
 mod datainf;
