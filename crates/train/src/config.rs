@@ -85,11 +85,11 @@ pub struct TrainConfig {
     pub optimizer: OptimizerName,
     /// Highest learning rate, > 0. Default: 0.001.
     pub lr: f64,
-    /// `"constant"`, or `"cosine"` down to `min_lr_ratio`, after the warm-up. Default: constant.
+    /// `"constant"`, or `"cosine"` or `"linear"` down to `min_lr_ratio`, after the warm-up. Default: constant.
     pub schedule: Schedule,
     /// Steps over which the learning rate rises to `lr`. Default: 0.
     pub warmup_steps: u64,
-    /// Lowest learning rate of the cosine / `lr`, from 0 to 1. Default: 0.
+    /// Lowest learning rate of the schedule / `lr`, from 0 to 1. Default: 0.
     pub min_lr_ratio: f64,
     /// β₁ and β₂ of AdamW, ≥ 0 and < 1. Default: 0.9 and 0.999.
     pub betas: [f64; 2],

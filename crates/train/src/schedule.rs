@@ -10,12 +10,14 @@ pub enum Schedule {
     Constant,
     /// It falls along half a cosine.
     Cosine,
+    /// It falls along a line.
+    Linear,
 }
 
 /// η_t for the steps t = 0..T.
 ///
 /// Warm-up, t < W: η_t = η·(t+1)/W. Then constant η, or with p = (t−W)/(T−W) the cosine
-/// η_t = η·(r + (1−r)·½(1 + cos πp)).
+/// η_t = η·(r + (1−r)·½(1 + cos πp)), or the line η_t = η·(r + (1−r)·(1−p)).
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LearningRate {
     /// η, the highest one.
@@ -24,7 +26,7 @@ pub struct LearningRate {
     pub schedule: Schedule,
     /// W.
     pub warmup_steps: u64,
-    /// r = lowest / highest, for the cosine.
+    /// r = lowest / highest, of cosine and line.
     pub min_ratio: f64,
 }
 
@@ -39,14 +41,13 @@ impl LearningRate {
         if step < self.warmup_steps {
             return self.peak * (step + 1) as f64 / self.warmup_steps as f64;
         }
-        match self.schedule {
-            Schedule::Constant => self.peak,
-            Schedule::Cosine => {
-                let (done, all) = (step - self.warmup_steps, n_steps.saturating_sub(self.warmup_steps).max(1));
-                let progress = (done as f64 / all as f64).min(1.0);
-                let fall = 0.5 * (1.0 + (std::f64::consts::PI * progress).cos());
-                self.peak * (self.min_ratio + (1.0 - self.min_ratio) * fall)
-            }
-        }
+        let (done, all) = (step - self.warmup_steps, n_steps.saturating_sub(self.warmup_steps).max(1));
+        let progress = (done as f64 / all as f64).min(1.0);
+        let fall = match self.schedule {
+            Schedule::Constant => return self.peak,
+            Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * progress).cos()),
+            Schedule::Linear => 1.0 - progress,
+        };
+        self.peak * (self.min_ratio + (1.0 - self.min_ratio) * fall)
     }
 }

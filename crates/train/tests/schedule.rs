@@ -36,3 +36,9 @@ fn a_warm_up_longer_than_the_run_is_cut_off() {
     assert_eq!([0, 4].map(|t| rate.at(t, 5)), [0.1, 0.5]);
     assert!(rate.at(10, 5).is_finite());
 }
+
+#[test]
+fn the_line_falls_evenly_to_its_lowest() {
+    let rate = LearningRate { peak: 2.0, schedule: Schedule::Linear, warmup_steps: 2, min_ratio: 0.25 };
+    assert_eq!([2, 6, 10, 50].map(|t| rate.at(t, 10)), [2.0, 1.25, 0.5, 0.5]);
+}
