@@ -2,7 +2,7 @@
 //!
 //! A [`World`] is a training run without some of the examples, with a seed. [`Retraining`] trains many of them at once and
 //! records what each [`Probe`] sees in the trained model; a world that was trained before, with the same data, plan and
-//! probes, is read instead. A [`Method`] is a score table. [`lds`], [`removal`], [`recall`] and [`auc`] compare the two;
+//! probes, is read instead. A [`Method`] is a score table. [`lds`], [`agreement`], [`recall`] and [`auc`] compare the two;
 //! [`Interval`]s are bootstrapped over queries. [`pbrf`] is ground truth by optimisation instead.
 
 mod digest;
