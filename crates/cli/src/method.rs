@@ -24,7 +24,7 @@ pub enum ScoreMethod {
     DataInf,
     /// The exact Gauss-Newton matrix of a small model
     Dense,
-    /// Influence divided by the norm of the example's own preconditioned gradient
+    /// Influence over the norm of the example's preconditioned gradient
     Relatif,
     /// Influence of each example on itself
     SelfInfluence,
@@ -43,7 +43,7 @@ pub enum ScoreMethod {
     FeatureDot,
     /// Cosine of last hidden states
     FeatureCos,
-    /// Minus the distance of last hidden states
+    /// Minus the squared distance of last hidden states
     #[value(name = "feature-l2")]
     FeatureL2,
     /// Importance weights by hashed n-grams
