@@ -2,8 +2,8 @@
 
 use etymon_curvature::inverse::{GaussNewton, LinearOperator};
 use etymon_data::Batch;
-use etymon_model::{Consumer, LayerIo, Model, ModelError, Objective, Tap};
-use etymon_tensor::{Accumulate, Backend, Folds, Transpose};
+use etymon_model::{Model, Objective};
+use etymon_tensor::Folds;
 
 use crate::{AttributionError, Queries, Result};
 
@@ -47,33 +47,20 @@ pub fn group_influence<B: Folds>(
         return Err(AttributionError::NoGroup);
     }
     let backend = model.backend();
-    let mut sum = GradientSum { backend, out: model.zero_direction() };
+    let mut gradient = model.zero_direction();
     for batch in group {
-        model.run(batch, Objective::TrainLoss, Consumer::Tap(&mut sum))?;
+        model.add_gradient(batch, Objective::TrainLoss, &mut gradient)?;
     }
-    let shared = curvature.apply(&inverse.apply(&sum.out)?)?;
+    let shared = curvature.apply(&inverse.apply(&gradient)?)?;
     let p = curvature.n_examples() as f64 / n_train as f64;
     let influence = |query| {
         let (mut first, mut correction) = (0.0, 0.0);
         for (layer, spec) in model.layers().iter().enumerate() {
             let x = queries.gradient(backend, spec, layer, query)?;
-            first += backend.dot(&x, &sum.out[layer])?;
+            first += backend.dot(&x, &gradient[layer])?;
             correction += p * backend.dot(&x, &shared[layer])?;
         }
         Ok(GroupInfluence { first, second: first + correction })
     };
     (0..queries.len()).map(influence).collect()
-}
-
-/// Adds Σ_t Ds_t ā_tᵀ of all examples, per layer `[d_out, d_in]`.
-struct GradientSum<'a, B: Backend> {
-    backend: &'a B,
-    out: Vec<B::Tensor>,
-}
-
-impl<B: Backend> Tap<B> for GradientSum<'_, B> {
-    fn layer(&mut self, io: LayerIo<'_, B>) -> std::result::Result<(), ModelError> {
-        let out = &mut self.out[io.layer.0];
-        Ok(self.backend.matmul_into(1.0, io.dout, Transpose::Yes, io.input, Transpose::No, Accumulate::Add, out)?)
-    }
 }

@@ -1,8 +1,9 @@
 //! What commands open: models, tokenizers, corpora, queries. Everything is checked before long work.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use etymon_curvature::Factors;
 use etymon_data::{
     BadRows, Corpus, CorpusOptions, DataError, Encoder, Example, Format, Overlong, Packing, Task as DataTask,
 };
@@ -225,6 +226,16 @@ pub fn tokenizer_fingerprint(args: &ModelArgs) -> Result<BTreeMap<String, Finger
         out.insert("tokenizer".to_owned(), fingerprint(&path)?);
     }
     Ok(out)
+}
+
+/// Opens the factors of a fit of this model, and taps the layers that they are of; refuses those of another model.
+pub fn open_factors(folder: &Path, args: &ModelArgs, model: &mut Model<Work>) -> Result<Factors> {
+    let run = RunFolder::open_complete(folder, "factors")?;
+    require_same_model(&run, args)?;
+    if args.layers.is_none() {
+        model.select_layers(run.manifest().spec.config["layers"].as_str())?;
+    }
+    Ok(Factors::open(folder, model.layers())?)
 }
 
 /// Whether the model's files are those that a run was made with; the error names the file that differs.

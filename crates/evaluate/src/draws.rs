@@ -19,6 +19,8 @@ pub enum Stream {
     Bootstrap,
     /// Labels to flip, and to what.
     Labels,
+    /// Train examples and queries of proximal responses.
+    Pairs,
 }
 
 impl Stream {
@@ -30,6 +32,7 @@ impl Stream {
             Self::Controls => b"controls",
             Self::Bootstrap => b"bootstrap",
             Self::Labels => b"flips",
+            Self::Pairs => b"pairs",
         };
         let mut key = [0u8; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());

@@ -16,21 +16,30 @@ impl<B: Backend> Model<B> {
     /// # Errors
     /// Data that the model does not take (kind, vocabulary, context, number of features).
     pub fn features(&self, batch: &Batch) -> Result<Buffer<f64>> {
+        let hidden = self.last_inputs(batch)?;
+        let values = self.backend().download(&hidden);
+        Ok(match &batch.input {
+            Input::Tokens { loss_segments, .. } => {
+                means(&values, self.backend().shape(&hidden).cols, &convert(loss_segments))
+            }
+            Input::Features { .. } => values,
+        })
+    }
+
+    /// What the last layer reads: `[loss rows, d]` of a language model, after the final norm; `[n_examples, d]` of rows of
+    /// features.
+    pub(crate) fn last_inputs(&self, batch: &Batch) -> Result<B::Tensor> {
         let (backend, params) = (self.backend(), self.params());
         match (self.arch(), &batch.input) {
-            (Arch::Decoder(decoder), Input::Tokens { ids, positions, segments, loss_rows, loss_segments, .. }) => {
+            (Arch::Decoder(decoder), Input::Tokens { ids, positions, segments, loss_rows, .. }) => {
                 for segment in segments {
                     check_tokens(&ids[segment.range()], decoder.config.vocab, decoder.config.context)?;
                 }
-                let (segments, loss_segments) = (convert(segments), convert(loss_segments));
-                let wanted: Buffer<usize> = loss_rows.iter().map(|&r| r as usize).collect();
+                let (segments, wanted) = (convert(segments), picked(loss_rows));
                 let rows = TokenRows { positions, segments: &segments, loss_rows: LossRows::Some(&wanted) };
-                let hidden = decoder.hidden(backend, params, ids, &rows, &wanted)?;
-                Ok(means(&backend.download(&hidden), backend.shape(&hidden).cols, &loss_segments))
+                decoder.hidden(backend, params, ids, &rows, &wanted)
             }
-            (Arch::Net(net), Input::Features { .. }) => {
-                Ok(backend.download(&net.last_input(backend, params, &self.upload_rows(batch)?)?))
-            }
+            (Arch::Net(net), Input::Features { .. }) => net.last_input(backend, params, &self.upload_rows(batch)?),
             (arch, _) => Err(arch.wrong_kind()),
         }
     }
@@ -45,6 +54,11 @@ impl<B: Backend> Model<B> {
         }
         Ok(self.backend().upload(Shape::new(targets.len(), *n_features), values)?)
     }
+}
+
+/// The rows that carry a loss term, as places in a batch.
+pub(crate) fn picked(loss_rows: &[u32]) -> Buffer<usize> {
+    loss_rows.iter().map(|&r| r as usize).collect()
 }
 
 /// Mean of the rows of each segment: x `[T, d]` → `[segments.len(), d]`.

@@ -13,6 +13,7 @@ use crate::adapter::Lora;
 use crate::blueprint::Blueprint;
 use crate::config::{ModelConfig, Task};
 use crate::decoder::{Decoder, Stacked, TokenRows};
+use crate::features::picked;
 use crate::head::{HeadBatch, HeadGoal};
 use crate::layers::{LayerSpec, Linear, select, tap_where, tappable};
 use crate::net::{Goal, Net};
@@ -268,7 +269,7 @@ impl<B: Backend> Model<B> {
             let label = |r: usize| objective.label(labels[r], index, positions[loss_rows[r] as usize]);
             of_example.range().for_each(|r| drawn.push(label(r)));
         }
-        let rows: Buffer<usize> = loss_rows.iter().map(|&r| r as usize).collect();
+        let rows = picked(loss_rows);
         let loss_rows = if rows.len() == ids.len() { LossRows::All } else { LossRows::Some(&rows) };
         let goal = HeadGoal::Labels { labels: &drawn, kind: objective.cross_entropy() };
         let stacked = Stacked {
@@ -288,15 +289,12 @@ impl<B: Backend> Model<B> {
         objective: Objective,
         to: &mut Consumer<'_, B>,
     ) -> Result<Buffer<f64>> {
-        let Input::Features { values, n_features, targets } = &batch.input else {
+        let Input::Features { targets, .. } = &batch.input else {
             return Err(ModelError::BatchKind { expected: "rows of features", got: "tokens" });
         };
         let (task, d_out) = (net.task, net.outputs);
-        if *n_features != net.features {
-            return Err(ModelError::Features { expected: net.features, got: *n_features });
-        }
+        let x = self.upload_rows(batch)?;
         targets.iter().try_for_each(|t| check_target(task, d_out, t))?;
-        let x = self.backend.upload(Shape::new(targets.len(), *n_features), values)?;
         let (labels, values): (Buffer<Label>, B::Tensor);
         let goal = match (task, objective) {
             (Task::Classification, _) => {

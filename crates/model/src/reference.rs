@@ -7,9 +7,10 @@ use etymon_tensor::{Backend, Buffer, Segment};
 
 use crate::Result;
 use crate::decoder::{Stacked, TokenRows};
+use crate::features::picked;
 use crate::head::{HeadBatch, HeadGoal};
 use crate::layers::Linear;
-use crate::model::{Arch, Model, check_tokens, convert};
+use crate::model::{Arch, Model, convert};
 use crate::net::Goal;
 use crate::params::Params;
 use crate::tap::{Consumer, LossRows};
@@ -37,20 +38,7 @@ impl<B: Backend> Model<B> {
     /// # Errors
     /// Data that the model does not take.
     pub fn reference(&self, batch: &Batch) -> Result<Reference<B>> {
-        let (backend, params) = (self.backend(), self.params());
-        let hidden = match (self.arch(), &batch.input) {
-            (Arch::Decoder(decoder), Input::Tokens { ids, positions, segments, loss_rows, .. }) => {
-                for segment in segments {
-                    check_tokens(&ids[segment.range()], decoder.config.vocab, decoder.config.context)?;
-                }
-                let (segments, picked) = (convert(segments), picked(loss_rows));
-                let rows = TokenRows { positions, segments: &segments, loss_rows: LossRows::Some(&picked) };
-                decoder.hidden(backend, params, ids, &rows, &picked)?
-            }
-            (Arch::Net(net), Input::Features { .. }) => net.last_input(backend, params, &self.upload_rows(batch)?)?,
-            (arch, _) => return Err(arch.wrong_kind()),
-        };
-        Ok(Reference { hidden, params: self.shared_params() })
+        Ok(Reference { hidden: self.last_inputs(batch)?, params: self.shared_params() })
     }
 
     /// D_L(h, h') of each example `[n_examples]`, summed over its rows that carry a loss term: the Bregman divergence of the
@@ -77,8 +65,4 @@ impl<B: Backend> Model<B> {
         self.end_batch(batch, &mut to)?;
         Ok(values)
     }
-}
-
-fn picked(loss_rows: &[u32]) -> Buffer<usize> {
-    loss_rows.iter().map(|&r| r as usize).collect()
 }

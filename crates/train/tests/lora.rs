@@ -6,27 +6,13 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use common::{mlp, numbers_of, row, same_bits, sequences, tiny_gpt2};
+use common::{StopAfter, mlp, numbers_of, row, same_bits, sequences, tiny_gpt2};
 use etymon_data::{Content, Example};
 use etymon_model::{Model, load, save};
 use etymon_store::{Opened, Overwrite, RunFolder, RunSpec, TensorFile};
 use etymon_tensor::{Backend, Cpu};
-use etymon_train::{
-    End, Job, Length, Observer, Optimizer, Outcome, Output, Plan, Progress, Trainer, latest_checkpoint, losses, train,
-};
+use etymon_train::{End, Job, Length, Optimizer, Outcome, Output, Plan, Trainer, latest_checkpoint, losses, train};
 use tempfile::{TempDir, tempdir};
-
-struct StopAfter(u64);
-
-impl Observer for StopAfter {
-    fn step(&mut self, _: &Progress<'_>) {
-        self.0 -= 1;
-    }
-
-    fn should_stop(&mut self) -> bool {
-        self.0 == 0
-    }
-}
 
 fn plan(optimizer: Optimizer) -> Plan {
     Plan {

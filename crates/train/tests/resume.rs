@@ -6,29 +6,16 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use common::{mlp, numbers_of, row, same_bits, sequences, tiny_gpt2};
+use common::{StopAfter, mlp, numbers_of, row, same_bits, sequences, tiny_gpt2};
 use etymon_model::Model;
 use etymon_store::{Opened, Overwrite, RunFolder, RunSpec, RunStatus, read_losses, read_steps};
 use etymon_tensor::{Backend, Cpu};
 use etymon_train::{
-    End, LearningRate, Length, Observer, Optimizer, Output, Plan, Progress, Schedule, State, TrainError, Trainer,
-    checkpoints, latest_checkpoint,
+    End, LearningRate, Length, Optimizer, Output, Plan, Schedule, State, TrainError, Trainer, checkpoints,
+    latest_checkpoint,
 };
 use serde_json::Value;
 use tempfile::tempdir;
-
-/// Stops after some steps.
-struct StopAfter(u64);
-
-impl Observer for StopAfter {
-    fn step(&mut self, _: &Progress<'_>) {
-        self.0 -= 1;
-    }
-
-    fn should_stop(&mut self) -> bool {
-        self.0 == 0
-    }
-}
 
 fn plan(optimizer: Optimizer) -> Plan {
     Plan {

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use etymon_store::Overwrite;
 use etymon_tensor::Precision;
 
 use crate::machine::Bytes;
@@ -217,6 +218,13 @@ pub struct OutArgs {
     /// Replace what is there when it was made with other settings
     #[arg(long)]
     pub overwrite: bool,
+}
+
+impl OutArgs {
+    /// What to do with a run of other settings that is there.
+    pub fn overwrite(&self) -> Overwrite {
+        if self.overwrite { Overwrite::Replace } else { Overwrite::Refuse }
+    }
 }
 
 /// `etymon quickstart`.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use etymon_curvature::Damping;
+use etymon_model::Measurement;
 
 use super::{DataArgs, ModelArgs, OutArgs, PassArgs, positive};
 use crate::method::ScoreMethod;
@@ -75,6 +76,11 @@ pub struct ScoreArgs {
 }
 
 impl ScoreArgs {
+    /// Whether the scores of a method are each example's own norm, not those on queries.
+    pub fn scores_selves(&self, method: ScoreMethod) -> bool {
+        self.self_influence || method == ScoreMethod::SelfInfluence
+    }
+
     /// Steps of a solver: those asked for, or the method's own.
     pub fn steps(&self, method: ScoreMethod) -> usize {
         self.solve.steps.unwrap_or(method.default_steps())
@@ -128,6 +134,15 @@ pub enum MeasurementArg {
     LogLikelihood,
     /// log p - log(1 - p).
     Margin,
+}
+
+impl From<MeasurementArg> for Measurement {
+    fn from(arg: MeasurementArg) -> Self {
+        match arg {
+            MeasurementArg::LogLikelihood => Self::LogLikelihood,
+            MeasurementArg::Margin => Self::Margin,
+        }
+    }
 }
 
 /// Which rows get scores per token.

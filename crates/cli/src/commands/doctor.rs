@@ -1,9 +1,8 @@
 //! `etymon doctor`: checks on the user's own model, data and factors.
 
-use etymon_curvature::{Factors, Spectrum};
+use etymon_curvature::Spectrum;
 use etymon_data::{Batch, Content, Example, Padding, Target};
 use etymon_model::{Consumer, LayerId, Model, Objective, Task};
-use etymon_store::RunFolder;
 use etymon_tensor::{Backend, Cpu, Precision};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -12,7 +11,7 @@ use serde_json::{Value, json};
 use super::{CommandResult, Context, Outcome, print};
 use crate::args::DoctorArgs;
 use crate::error::{CliError, Result};
-use crate::open::{Opened, Work, open_model, open_rows, require_same_model};
+use crate::open::{Opened, Work, open_factors, open_model, open_rows};
 
 /// A matrix of the gradient check.
 type Tensor = <Cpu<f64> as Backend>::Tensor;
@@ -213,12 +212,7 @@ fn conditioning(
     mut model: Model<Work>,
     findings: &mut Findings,
 ) -> Result<()> {
-    let run = RunFolder::open_complete(folder, "factors")?;
-    require_same_model(&run, &args.model)?;
-    if args.model.layers.is_none() {
-        model.select_layers(run.manifest().spec.config["layers"].as_str())?;
-    }
-    let factors = Factors::open(folder, model.layers())?;
+    let factors = open_factors(folder, &args.model, &mut model)?;
     let kind = if factors.has_correction() { Spectrum::Corrected } else { Spectrum::Kronecker };
     for (i, spec) in model.layers().iter().enumerate() {
         let values = factors.spectrum(LayerId(i), kind)?;

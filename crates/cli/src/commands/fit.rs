@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use etymon_curvature::{FitMemory, FitOptions, FitSummary, Labels, fit};
 use etymon_data::{BatchLimits, Spread};
 use etymon_model::{LayerSpec, Model};
-use etymon_store::{Opened as Folder, Overwrite, RunFolder, RunSpec, require_space};
+use etymon_store::{Opened as Folder, RunFolder, RunSpec, require_space};
 use serde_json::{Value, json};
 
 use super::plan::Planned;
@@ -58,7 +58,7 @@ pub fn run(args: &FitArgs, context: Context) -> CommandResult {
         inputs,
     };
     require_space(&args.out.out, disk_bytes(&opened.model, &choice))?;
-    let overwrite = if args.out.overwrite { Overwrite::Replace } else { Overwrite::Refuse };
+    let overwrite = args.out.overwrite();
     let folder = match RunFolder::open_or_create(&args.out.out, spec, overwrite)? {
         Folder::AlreadyComplete(run) => {
             context.reporter.say(format!("{} is complete already", run.path().display()));

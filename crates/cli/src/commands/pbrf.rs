@@ -5,22 +5,20 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use etymon_curvature::{Damping, Factors, Spectrum};
+use etymon_curvature::{Damping, Spectrum};
 use etymon_data::Example;
 use etymon_evaluate::pbrf::{Agreement, Minimiser, Proximal, Response, ResponseFolder, draw_indices, judge};
 use etymon_model::{LayerId, Measurement, Model};
-use etymon_store::{
-    Opened as Folder, Overwrite, RunFolder, RunSpec, RunStatus, ScoreTable, fingerprint, write_json_atomic,
-};
+use etymon_store::{Opened as Folder, RunFolder, RunSpec, RunStatus, ScoreTable, fingerprint, write_json_atomic};
 use etymon_tensor::{Cpu, Precision};
 use serde_json::{Value, json};
 
 use super::{CommandResult, Context, Outcome, print};
-use crate::args::{MeasurementArg, MinimiserArg, PbrfArgs};
+use crate::args::{MinimiserArg, PbrfArgs};
 use crate::error::{CliError, Result};
 use crate::open::{
-    Work, data_fingerprints, model_fingerprints, open_corpus, open_model, read_queries, require_same_model,
-    tokenizer_fingerprint, with_reading,
+    Work, data_fingerprints, model_fingerprints, open_corpus, open_factors, open_model, read_queries,
+    require_same_model, tokenizer_fingerprint, with_reading,
 };
 
 /// What was judged.
@@ -52,8 +50,7 @@ pub fn run(args: &PbrfArgs, context: Context) -> CommandResult {
     }
     let config = config(args, &opened.model, &lambda);
     let spec = RunSpec { kind: "pbrf".to_owned(), config, seeds: BTreeMap::from([("pairs".to_owned(), seed)]), inputs };
-    let overwrite = if args.out.overwrite { Overwrite::Replace } else { Overwrite::Refuse };
-    let run = match RunFolder::open_or_create(&args.out.out, spec, overwrite)? {
+    let run = match RunFolder::open_or_create(&args.out.out, spec, args.out.overwrite())? {
         Folder::Created(run) | Folder::Resumed(run) | Folder::AlreadyComplete(run) => run,
     };
     let model = opened.model.to_backend(Cpu::<f64>::new())?;
@@ -73,12 +70,7 @@ fn lambda(args: &PbrfArgs, model: &mut Model<Work>) -> Result<Vec<f64>> {
         let problem = "is missing; a damping of rel:X is relative to the eigenvalues of `etymon fit`, abs:X needs none";
         return Err(CliError::Usage { option: "--factors", problem: problem.to_owned() });
     };
-    let run = RunFolder::open_complete(folder, "factors")?;
-    require_same_model(&run, &args.model)?;
-    if args.model.layers.is_none() {
-        model.select_layers(run.manifest().spec.config["layers"].as_str())?;
-    }
-    let factors = Factors::open(folder, model.layers())?;
+    let factors = open_factors(folder, &args.model, model)?;
     let kind = if factors.has_correction() { Spectrum::Corrected } else { Spectrum::Kronecker };
     let of_layer = |i| {
         let values = factors.spectrum(LayerId(i), kind)?;
@@ -89,13 +81,6 @@ fn lambda(args: &PbrfArgs, model: &mut Model<Work>) -> Result<Vec<f64>> {
 
 fn chosen(examples: &[Example], count: usize, seed: u64, which: u64) -> Vec<Example> {
     draw_indices(examples.len(), count, seed, which).into_iter().map(|i| examples[i].clone()).collect()
-}
-
-fn measurement(args: &PbrfArgs) -> Measurement {
-    match args.measurement {
-        MeasurementArg::LogLikelihood => Measurement::LogLikelihood,
-        MeasurementArg::Margin => Measurement::Margin,
-    }
 }
 
 fn minimiser(args: &PbrfArgs) -> Minimiser {
@@ -114,7 +99,7 @@ fn config(args: &PbrfArgs, model: &Model<Work>, lambda: &[f64]) -> Value {
         ("lambda", json!(lambda)),
         ("layer_names", json!(model.layers().iter().map(|l| l.name.as_str()).collect::<Vec<_>>())),
         ("copies", json!(args.copies)),
-        ("measurement", json!(measurement(args).name())),
+        ("measurement", json!(Measurement::from(args.measurement).name())),
         ("minimise", json!(minimiser(args))),
         ("leading", json!(args.leading)),
         ("pairs", json!([args.pairs.train, args.pairs.queries])),
@@ -137,7 +122,7 @@ fn respond(
     let proximal = Proximal::new(model, train, args.batch_examples, lambda)?;
     let proximal = proximal.with_leading(if by_gradients { args.leading } else { 0 })?;
     let (epsilon, by) = (args.copies / train.len() as f64, minimiser(args));
-    let folder = ResponseFolder { path: run.file("responses"), epsilon, by, measurement: measurement(args) };
+    let folder = ResponseFolder { path: run.file("responses"), epsilon, by, measurement: args.measurement.into() };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = context.global.threads.unwrap_or(threads);
     let task = context.reporter.task("responses", wanted.len() as u64, 0, "examples");
@@ -164,7 +149,7 @@ fn scores_of(
     if let Some(run) = &run {
         require_same_model(run, &args.model)?;
         let explained = run.manifest().spec.config["measurement"].as_str();
-        if explained.is_some_and(|name| name != measurement(args).name()) {
+        if explained.is_some_and(|name| name != Measurement::from(args.measurement).name()) {
             let problem = format!("{} explains {}", folder.display(), explained.unwrap_or_default());
             return Err(CliError::Usage { option: "--measurement", problem });
         }

@@ -5,7 +5,21 @@
 use etymon_data::{Content, Example, ExampleIndex, Target};
 use etymon_model::{DecoderConfig, Model};
 use etymon_tensor::Backend;
+use etymon_train::{Observer, Progress};
 use serde_json::json;
+
+/// Stops after some steps.
+pub struct StopAfter(pub u64);
+
+impl Observer for StopAfter {
+    fn step(&mut self, _: &Progress<'_>) {
+        self.0 -= 1;
+    }
+
+    fn should_stop(&mut self) -> bool {
+        self.0 == 0
+    }
+}
 
 /// Deterministic numbers below `n`.
 pub struct Numbers(pub u64);

@@ -12,7 +12,7 @@ use etymon_train::{Job, ModelSource, Plan, Removal};
 use serde_json::{Value, json};
 
 use super::super::Context;
-use crate::args::{MeasurementArg, OnBadRow, RemovalArg, RetrainArgs, RowArgs, TruthArgs};
+use crate::args::{OnBadRow, RemovalArg, RetrainArgs, RowArgs, TruthArgs};
 use crate::error::{CliError, Result};
 use crate::machine::free_memory;
 use crate::open::{Opened, Work, read_queries};
@@ -54,7 +54,7 @@ impl Ground {
             train: loaded.train,
             plan,
             queries,
-            measurement: measurement(args.measurement),
+            measurement: args.measurement.into(),
             methods: find_methods(&args.scores)?,
             retrain: args.retrain.clone(),
             worlds: args.retrain.worlds.clone().unwrap_or_else(|| out.join("worlds")),
@@ -180,13 +180,6 @@ pub fn rows_of(job: &Job) -> RowArgs {
         label: config.label.clone(),
         max_tokens: config.max_tokens,
         on_bad_row: if config.skip_bad_rows { OnBadRow::Skip } else { OnBadRow::Fail },
-    }
-}
-
-pub fn measurement(arg: MeasurementArg) -> Measurement {
-    match arg {
-        MeasurementArg::LogLikelihood => Measurement::LogLikelihood,
-        MeasurementArg::Margin => Measurement::Margin,
     }
 }
 

@@ -2,10 +2,11 @@
 
 use etymon_evaluate::plot::bars;
 use etymon_evaluate::{Interval, Lds, Method, Stream, Truth, draw, find_methods, lds, reliability};
+use etymon_model::Measurement;
 use serde_json::{Value, json};
 
 use super::super::{CommandResult, Context};
-use super::ground::{Ground, complement, measurement, part_of, say_if_other};
+use super::ground::{Ground, complement, part_of, say_if_other};
 use super::verdict::{Verdict, check_out, seconds, shown};
 use crate::args::{LdsArgs, TruthArgs};
 use crate::error::Result;
@@ -81,7 +82,7 @@ fn given(args: &LdsArgs, seed: u64, context: Context) -> Result<(Truth, Vec<Meth
     truth.queries.truncate(most);
     truth.values.iter_mut().for_each(|values| values.truncate(most));
     let methods = folders.iter().map(|f| Ok(f.read(&train, &truth.queries)?)).collect::<Result<Vec<_>>>()?;
-    let measured = measurement(args.measurement).name();
+    let measured = Measurement::from(args.measurement).name();
     methods.iter().for_each(|method| say_if_other(method, measured, context));
     let settings = json!({
         "truth": path,

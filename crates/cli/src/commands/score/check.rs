@@ -1,14 +1,13 @@
 //! What is refused before any work.
 
-use etymon_curvature::{CurvatureError, Factors};
+use etymon_curvature::CurvatureError;
 use etymon_data::Example;
 use etymon_model::{Measurement, Model, ModelError, Task};
-use etymon_store::RunFolder;
 
 use crate::args::{MeasurementArg, ScoreArgs};
 use crate::error::{CliError, Result};
 use crate::method::{ScoreMethod, Way};
-use crate::open::{Opened, Work, read_queries, require_same_model};
+use crate::open::{Opened, Work, open_factors, read_queries};
 
 /// Names of the tables' own columns.
 const RESERVED: [&str; 5] = ["", "train_id", "layer", "position", "token"];
@@ -93,12 +92,7 @@ pub fn factors(args: &ScoreArgs, methods: &[ScoreMethod], model: &mut Model<Work
         let problem = format!("is missing; --method {} needs the folder of `etymon fit`", method.name());
         return usage("--factors", problem);
     };
-    let run = RunFolder::open_complete(folder, "factors")?;
-    require_same_model(&run, &args.model)?;
-    if args.model.layers.is_none() {
-        model.select_layers(run.manifest().spec.config["layers"].as_str())?;
-    }
-    let factors = Factors::open(folder, model.layers())?;
+    let factors = open_factors(folder, &args.model, model)?;
     let corrected = methods.iter().any(|m| m.takes_factors() && m.base() != ScoreMethod::Kfac);
     if corrected && !factors.has_correction() {
         return Err(CurvatureError::NoCorrection.into());

@@ -8,7 +8,7 @@ use etymon_model::{Measurement, Model};
 use etymon_store::{Fingerprint, RunSpec};
 use serde_json::{Value, json};
 
-use crate::args::{MeasurementArg, PerToken, ScoreArgs};
+use crate::args::{PerToken, ScoreArgs};
 use crate::error::Result;
 use crate::method::{ScoreMethod, Way};
 use crate::open::{Work, data_fingerprints, model_fingerprints, tokenizer_fingerprint, with_reading};
@@ -16,19 +16,23 @@ use crate::open::{Work, data_fingerprints, model_fingerprints, tokenizer_fingerp
 /// The spec of one method's table, or of the folder of several methods.
 pub struct Spec {
     inputs: BTreeMap<String, Fingerprint>,
+    /// Of the factors, where a method takes them.
+    factors: Option<Fingerprint>,
     common: Value,
 }
 
 impl Spec {
-    /// Fingerprints the inputs that all methods share.
-    pub fn new(args: &ScoreArgs, model: &Model<Work>, corpus: &Corpus) -> Result<Self> {
+    /// Fingerprints the inputs that methods share.
+    pub fn new(args: &ScoreArgs, methods: &[ScoreMethod], model: &Model<Work>, corpus: &Corpus) -> Result<Self> {
         let mut inputs = model_fingerprints(&args.model)?;
         inputs.extend(tokenizer_fingerprint(&args.model)?);
         inputs.extend(data_fingerprints("data", corpus)?);
         for (i, path) in args.queries.iter().enumerate() {
             inputs.insert(format!("queries/{i:05}"), etymon_store::fingerprint(path)?);
         }
-        Ok(Self { inputs, common: common(args, model) })
+        let taken = args.factors.as_ref().filter(|_| methods.iter().any(|m| m.takes_factors()));
+        let factors = taken.map(|folder| etymon_store::fingerprint(folder)).transpose()?;
+        Ok(Self { inputs, factors, common: common(args, model) })
     }
 
     /// Of the folder that holds the tables of several methods; which ones is no setting of it.
@@ -40,10 +44,9 @@ impl Spec {
     /// Of a method's table.
     pub fn of_method(&self, args: &ScoreArgs, method: ScoreMethod) -> Result<RunSpec> {
         let (mut config, mut inputs) = (self.common.clone(), self.inputs.clone());
-        let is_norm = args.self_influence || method == ScoreMethod::SelfInfluence;
         let own = [
             ("method", json!(method.name())),
-            ("self_influence", json!(is_norm)),
+            ("self_influence", json!(args.scores_selves(method))),
             ("damping", json!(method.takes_factors().then(|| args.damping.to_string()))),
             ("solve", method.solves().then(|| solve(args, method)).into()),
             ("own", own(args, method)),
@@ -51,8 +54,8 @@ impl Spec {
         if let Some(fields) = config.as_object_mut() {
             fields.extend(own.map(|(key, value)| (key.to_owned(), value)));
         }
-        if let Some(factors) = args.factors.as_ref().filter(|_| method.takes_factors()) {
-            inputs.insert("factors".to_owned(), etymon_store::fingerprint(factors)?);
+        if let Some(factors) = self.factors.as_ref().filter(|_| method.takes_factors()) {
+            inputs.insert("factors".to_owned(), factors.clone());
         }
         if matches!(method.way(), Way::Checkpoints | Way::Projections) {
             for (i, checkpoint) in super::checkpoints::list(args)?.iter().enumerate() {
@@ -70,7 +73,7 @@ impl Spec {
 /// What determines the scores of every method.
 fn common(args: &ScoreArgs, model: &Model<Work>) -> Value {
     let own = [
-        ("measurement", json!(measurement(args).name())),
+        ("measurement", json!(Measurement::from(args.measurement).name())),
         ("rank", json!(args.rank)),
         ("dtype", json!(args.pass.dtype.precision().name())),
         ("layer_names", json!(model.layers().iter().map(|l| l.name.as_str()).collect::<Vec<_>>())),
@@ -99,13 +102,6 @@ fn own(args: &ScoreArgs, method: ScoreMethod) -> Value {
         }
         ScoreMethod::Random => json!({ "seed": args.solve.solve_seed }),
         _ => Value::Null,
-    }
-}
-
-pub fn measurement(args: &ScoreArgs) -> Measurement {
-    match args.measurement {
-        MeasurementArg::LogLikelihood => Measurement::LogLikelihood,
-        MeasurementArg::Margin => Measurement::Margin,
     }
 }
 

@@ -13,7 +13,7 @@ use etymon_store::RunFolder;
 use etymon_tensor::Backend;
 
 use super::checkpoints::{Checkpoint, Pass, passes};
-use super::config::{measurement, rank};
+use super::config::rank;
 use super::earlier::{Adding, Earlier};
 use super::job::{Clock, Job, Progress, Scored};
 use super::rows::{Known, add_parts};
@@ -50,7 +50,7 @@ impl<'a> Gradients<'a> {
     pub fn new(job: &'a Job<'a>, checkpoints: Vec<Checkpoint>) -> Result<Self> {
         let (mut bases, mut metrics) = (Vec::new(), Vec::new());
         for &method in job.methods {
-            if is_norm(job, method) {
+            if job.args.scores_selves(method) {
                 include(&mut metrics, method.metric());
             } else {
                 include(&mut bases, Some(method.base()));
@@ -70,7 +70,7 @@ impl<'a> Gradients<'a> {
     fn share(&self, method: ScoreMethod) -> Result<Share> {
         let (q, norms) = (self.job.queries.len(), self.n_queries());
         let place = |metric: Option<Metric>| self.metrics.iter().position(|&m| Some(m) == metric).map(|i| norms + i);
-        if is_norm(self.job, method) {
+        if self.job.args.scores_selves(method) {
             let column = place(method.metric()).unwrap_or(norms);
             let (columns, ids) = (column..column + 1, vec!["self".to_owned()]);
             return Ok(Share { ids, columns, norm: None, factors: None, is_norm: true });
@@ -93,7 +93,8 @@ impl<'a> Gradients<'a> {
         for layers in job.choice.groups.iter() {
             let model = job.opened.model.with_layers(layers);
             let norm = SquaredNorm::new(&model, Preconditioner::Identity)?;
-            let part = norm.of(&model, job.queries, Objective::Measurement(measurement(job.args)), job.limits())?;
+            let part =
+                norm.of(&model, job.queries, Objective::Measurement(job.args.measurement.into()), job.limits())?;
             squares.iter_mut().zip(part).for_each(|(sum, x)| *sum += x);
         }
         Ok(squares.into_iter().map(|x| if x > 0.0 { x.sqrt().recip() } else { 0.0 }).collect())
@@ -148,7 +149,7 @@ impl<'a> Gradients<'a> {
         let job = self.job;
         job.context.reporter.say(format!("  preparing {} queries for {}", job.queries.len(), method.name()));
         let factors = if method.takes_factors() { self.factors(model)? } else { None };
-        let (measurement, rank) = (measurement(job.args), rank(job.args));
+        let (measurement, rank) = (job.args.measurement.into(), rank(job.args));
         let preconditioner = self.preconditioner(factors.as_ref(), method);
         if method.solves() {
             let plain = Preconditioner::Identity;
@@ -302,11 +303,6 @@ impl<'a> Gradients<'a> {
         task.finish();
         Ok(known)
     }
-}
-
-/// Whether the method's scores are the norms of the examples' own gradients.
-fn is_norm(job: &Job<'_>, method: ScoreMethod) -> bool {
-    job.args.self_influence || method == ScoreMethod::SelfInfluence
 }
 
 /// Adds an item that is not there yet.

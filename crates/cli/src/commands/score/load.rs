@@ -35,8 +35,7 @@ fn scoring(
     queries: &[Example],
 ) -> Scoring {
     let factors = args.factors.is_some();
-    let is_norm = |m: ScoreMethod| args.self_influence || m == ScoreMethod::SelfInfluence;
-    let products = |m: ScoreMethod| matches!(m.way(), Way::Gradients | Way::Checkpoints) && !is_norm(m);
+    let products = |m: ScoreMethod| matches!(m.way(), Way::Gradients | Way::Checkpoints) && !args.scores_selves(m);
     let mut bases: Vec<ScoreMethod> = methods.iter().copied().filter(|&m| products(m)).map(ScoreMethod::base).collect();
     bases.sort_unstable();
     bases.dedup();
@@ -50,7 +49,7 @@ fn scoring(
         rank: rank(args),
         factors: factors && methods.iter().any(|m| m.takes_factors()),
         sets: bases.iter().map(set).collect(),
-        norms: methods.iter().filter(|&&m| is_norm(m) || m.divided_by().is_some()).count() as u64,
+        norms: methods.iter().filter(|&&m| args.scores_selves(m) || m.divided_by().is_some()).count() as u64,
         layers: if args.per_layer { model.layers().len() as u64 } else { 0 },
         tokens: args.per_token == Some(PerToken::All),
         disk: disk_bytes(args, methods, model, counted, queries.len()),

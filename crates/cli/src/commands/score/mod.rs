@@ -16,7 +16,7 @@ mod tables;
 use std::collections::BTreeMap;
 
 use etymon_data::{CandidateFilter, Corpus, Example, ExampleIndex, union_of};
-use etymon_store::{Opened as Folder, Overwrite, RunFolder, require_space};
+use etymon_store::{Opened as Folder, RunFolder, require_space};
 use serde_json::{Value, json};
 
 use self::checkpoints::Checkpoint;
@@ -80,7 +80,7 @@ impl Inputs {
 pub fn run(args: &ScoreArgs, context: Context) -> CommandResult {
     let inputs = Inputs::open(args)?;
     let plans = inputs.plans(args)?;
-    let spec = Spec::new(args, &inputs.opened.model, &inputs.corpus)?;
+    let spec = Spec::new(args, &inputs.methods, &inputs.opened.model, &inputs.corpus)?;
     require_space(&args.out.out, plans.iter().flat_map(|plan| &plan.phases).map(|p| p.disk).sum())?;
     let names: Vec<&str> = inputs.methods.iter().map(|m| m.name()).collect();
     context.reporter.say(format!("score {}: {}", names.join(", "), inputs.counted.describe()));
@@ -193,8 +193,7 @@ fn finish(
 }
 
 fn open(args: &ScoreArgs, folder: &std::path::Path, spec: etymon_store::RunSpec) -> Result<Folder> {
-    let overwrite = if args.out.overwrite { Overwrite::Replace } else { Overwrite::Refuse };
-    Ok(RunFolder::open_or_create(folder, spec, overwrite)?)
+    Ok(RunFolder::open_or_create(folder, spec, args.out.overwrite())?)
 }
 
 /// The rows that the filter keeps, if there is one.

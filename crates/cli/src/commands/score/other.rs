@@ -10,7 +10,6 @@ use etymon_store::{Manifest, RunFolder};
 use etymon_train::evaluate;
 
 use super::checkpoints::{self, Checkpoint};
-use super::config::measurement;
 use super::job::{Job, Scored};
 use crate::error::{CliError, Result};
 use crate::method::ScoreMethod;
@@ -49,7 +48,7 @@ pub fn run(job: &Job<'_>, run: &mut RunFolder, method: ScoreMethod) -> Result<Sc
 
 /// The measurements of the queries.
 fn values(job: &Job<'_>) -> Result<Vec<QueryValue>> {
-    let objective = Objective::Measurement(measurement(job.args));
+    let objective = Objective::Measurement(job.args.measurement.into());
     let measured = evaluate(&job.opened.model, job.queries, objective, job.limits())?;
     let value = |(query, measurement): (&Example, f64)| QueryValue { id: query.id.clone(), measurement };
     Ok(job.queries.iter().zip(measured).map(value).collect())
