@@ -7,6 +7,8 @@
 
 mod curriculum;
 mod error;
+mod fit;
+mod judge;
 mod kind;
 mod log;
 mod recorded;
@@ -15,6 +17,8 @@ mod simulator;
 
 pub use curriculum::Curriculum;
 pub use error::{Result, SimulateError};
+pub use fit::{Chosen, FitOptions, Fitted, Phase, Progress, Solver, Tried, fit};
+pub use judge::{Judged, judge};
 pub use kind::{Kind, Unseen};
 pub use recorded::{Recorded, Run};
 pub use roll_out::RollOut;

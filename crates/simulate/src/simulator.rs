@@ -81,6 +81,11 @@ impl Simulator {
         &self.first_losses
     }
 
+    /// Whether roll-outs have bands.
+    pub fn has_bands(&self) -> bool {
+        self.bands.is_some()
+    }
+
     /// λ of the ridge.
     pub fn lambda(&self) -> f64 {
         self.lambda
