@@ -20,6 +20,7 @@ pub use error::{Result, SimulateError};
 pub use fit::{Chosen, FitOptions, Fitted, Phase, Progress, Solver, Tried, fit};
 pub use judge::{Judged, judge};
 pub use kind::{Kind, Unseen};
+pub use log::find_logs;
 pub use recorded::{Recorded, Run};
 pub use roll_out::RollOut;
 pub use simulator::Simulator;

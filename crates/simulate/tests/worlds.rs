@@ -134,7 +134,8 @@ fn a_single_run_chooses_lambda_by_generalised_cross_validation() {
     let mse = |simulator: &Simulator| {
         judge(simulator, &test).unwrap().iter().flat_map(|j| j.mse.clone()).sum::<f64>() / (10 * Q) as f64
     };
-    let each = |lambda| mse(&fitted(&run, FitOptions { lambda: Some(lambda), draws: 0, ..FitOptions::new(Kind::Linear) }));
+    let each =
+        |lambda| mse(&fitted(&run, FitOptions { lambda: Some(lambda), draws: 0, ..FitOptions::new(Kind::Linear) }));
     let errors: Vec<f64> = found.chosen.tried.iter().map(|t| each(t.lambda)).collect();
     let least = errors.iter().copied().fold(f64::INFINITY, f64::min);
     assert!(mse(&found.simulator) < 1.5 * least, "{} of {errors:?}", mse(&found.simulator));

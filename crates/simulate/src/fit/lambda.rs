@@ -124,7 +124,11 @@ fn best(tried: &[Tried]) -> Result<f64> {
 fn conformal(mut relative: Vec<f64>) -> f64 {
     relative.sort_by(f64::total_cmp);
     let at = (0.9 * (relative.len() + 1) as f64).ceil() as usize;
-    relative.get(at.saturating_sub(1).min(relative.len().saturating_sub(1))).copied().filter(|s| *s > 0.0).unwrap_or(1.0)
+    relative
+        .get(at.saturating_sub(1).min(relative.len().saturating_sub(1)))
+        .copied()
+        .filter(|s| *s > 0.0)
+        .unwrap_or(1.0)
 }
 
 /// Generalised cross-validation (Golub, Heath and Wahba 1979), mean over queries:

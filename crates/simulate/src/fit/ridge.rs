@@ -110,7 +110,8 @@ impl<'a> Gram<'a> {
 fn decompose(x: Operator<'_>, solver: Solver, lambda: f64, mut factor: Vec<f64>, size: usize) -> Result<Ridge<'_>> {
     factor.iter_mut().step_by(size + 1).for_each(|diagonal| *diagonal += lambda);
     if size > 0 {
-        let mut memory = MemBuffer::new(llt::factor::cholesky_in_place_scratch::<f64>(size, Par::Seq, Default::default()));
+        let mut memory =
+            MemBuffer::new(llt::factor::cholesky_in_place_scratch::<f64>(size, Par::Seq, Default::default()));
         let matrix = MatMut::from_column_major_slice_mut(&mut factor, size, size);
         let stack = MemStack::new(&mut memory);
         llt::factor::cholesky_in_place(matrix, Default::default(), Par::Seq, stack, Default::default())
