@@ -47,6 +47,7 @@ fn run(cli: &Cli, context: Context) -> Result<Outcome> {
         Command::Report(args) => commands::report::run(args, context),
         Command::Compare(args) => commands::compare::run(args, context),
         Command::Evaluate(args) => commands::evaluate::run(args, context),
+        Command::Simulate(args) => commands::simulate::run(args, context),
         Command::Doctor(args) => commands::doctor::run(args, context),
     }
 }

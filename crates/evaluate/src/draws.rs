@@ -21,6 +21,8 @@ pub enum Stream {
     Labels,
     /// Train examples and queries of proximal responses.
     Pairs,
+    /// Draws from the posterior of a simulator.
+    Posterior,
 }
 
 impl Stream {
@@ -33,6 +35,7 @@ impl Stream {
             Self::Bootstrap => b"bootstrap",
             Self::Labels => b"flips",
             Self::Pairs => b"pairs",
+            Self::Posterior => b"posterior",
         };
         let mut key = [0u8; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());

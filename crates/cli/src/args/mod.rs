@@ -5,6 +5,7 @@ mod evaluate;
 mod fit;
 mod pbrf;
 mod score;
+mod simulate;
 
 use std::path::PathBuf;
 
@@ -20,6 +21,7 @@ pub use evaluate::*;
 pub use fit::{FitArgs, FitMethod, LabelSource};
 pub use pbrf::{MinimiserArg, PbrfArgs};
 pub use score::{MeasurementArg, PerToken, ScoreArgs};
+pub use simulate::*;
 
 /// Traces what a model does back to the data it was trained on.
 #[derive(Debug, Parser)]
@@ -42,6 +44,7 @@ Examples:
   etymon top S -k 10                                         ranked training texts
   etymon report S -o report.html                             the page to read them in
   etymon compare S1 S2                                       score tables side by side
+  etymon simulate fit --log RUNS --out SIM                    a simulator of the training itself
   etymon evaluate lds --config train.toml --queries q.jsonl --scores S --out E     is it true? by retraining";
 
 /// 1 or more.
@@ -93,6 +96,8 @@ pub enum Command {
     Compare(CompareArgs),
     /// Judge score tables by retraining: LDS, leave one out, query loss difference, recall, …
     Evaluate(Box<EvaluateArgs>),
+    /// Simulate training runs: fit a simulator on the logs of runs, ask it what another curriculum would have done
+    Simulate(Box<SimulateArgs>),
     /// Check a model, its data and factors: gradients, batch and padding invariance, conditioning
     Doctor(DoctorArgs),
 }

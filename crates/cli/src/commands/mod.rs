@@ -10,6 +10,7 @@ pub mod plan;
 pub mod quickstart;
 pub mod report;
 pub mod score;
+pub mod simulate;
 pub mod top;
 pub mod train;
 
