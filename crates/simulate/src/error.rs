@@ -1,0 +1,186 @@
+//! Errors of the simulate crate.
+
+use std::path::PathBuf;
+
+/// What can be wrong with logs, simulators and curricula.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SimulateError {
+    /// A file could not be read or written.
+    #[error(transparent)]
+    Store(#[from] etymon_store::StoreError),
+    /// A path without a training log.
+    #[error("no training log in {}: neither steps and losses, nor a folder `log`, nor folders of runs", path.display())]
+    NoLog {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// Nothing was given to read.
+    #[error("no run to read")]
+    NoRuns,
+    /// Two runs of the same name.
+    #[error("run `{run}` is in {} and in {}", first.display(), second.display())]
+    DuplicateRun {
+        /// The run.
+        run: String,
+        /// The first log with it.
+        first: PathBuf,
+        /// The second one.
+        second: PathBuf,
+    },
+    /// A run of which no loss was measured, or whose steps are not logged.
+    #[error("{}: run `{run}` has no {what}", path.display())]
+    Missing {
+        /// The log.
+        path: PathBuf,
+        /// The run.
+        run: String,
+        /// "steps" or "losses".
+        what: &'static str,
+    },
+    /// A step that is logged twice or whose predecessor is missing.
+    #[error("{}: run `{run}`: after step {after} comes step {step}; steps must rise by one, from 0", path.display())]
+    StepOrder {
+        /// The log.
+        path: PathBuf,
+        /// The run.
+        run: String,
+        /// The step before, −1 at the beginning.
+        after: i64,
+        /// The step that was found.
+        step: u64,
+    },
+    /// A number that is not finite, or not logged.
+    #[error("{}: run `{run}`, step {step}: {what} is {value}", path.display())]
+    NotFinite {
+        /// The log.
+        path: PathBuf,
+        /// The run.
+        run: String,
+        /// The step.
+        step: u64,
+        /// Which number.
+        what: String,
+        /// Its value.
+        value: f64,
+    },
+    /// A loss before the first step is missing: where a simulation starts.
+    #[error("{}: run `{run}`: query `{query}` has no loss before step 0", path.display())]
+    NoFirstLoss {
+        /// The log.
+        path: PathBuf,
+        /// The run.
+        run: String,
+        /// The query.
+        query: String,
+    },
+    /// A measurement that other queries have.
+    #[error("{}: run `{run}`: query `{query}` has no loss at step {step}, others have", path.display())]
+    MissingLoss {
+        /// The log.
+        path: PathBuf,
+        /// The run.
+        run: String,
+        /// The query.
+        query: String,
+        /// The step.
+        step: u64,
+    },
+    /// The same loss twice.
+    #[error("{}: run `{run}`: query `{query}` has two losses at step {step}", path.display())]
+    DuplicateLoss {
+        /// The log.
+        path: PathBuf,
+        /// The run.
+        run: String,
+        /// The query.
+        query: String,
+        /// The step.
+        step: u64,
+    },
+    /// A loss after the end of the run.
+    #[error("{}: run `{run}` has {n_steps} steps, and a loss of query `{query}` at step {step}", path.display())]
+    LossAfterEnd {
+        /// The log.
+        path: PathBuf,
+        /// The run.
+        run: String,
+        /// The query.
+        query: String,
+        /// The step of the loss.
+        step: u64,
+        /// Steps of the run.
+        n_steps: usize,
+    },
+    /// Runs that watched different queries.
+    #[error("run `{run}` did not watch query `{query}`, run `{other}` did")]
+    OtherQueries {
+        /// The run without it.
+        run: String,
+        /// The query.
+        query: String,
+        /// A run with it.
+        other: String,
+    },
+    /// An id that is in no list.
+    #[error("{}: run `{run}`, step {step}: `{id}` is no known {what}", path.display())]
+    UnknownId {
+        /// The log.
+        path: PathBuf,
+        /// The run.
+        run: String,
+        /// The step.
+        step: u64,
+        /// The id.
+        id: String,
+        /// "train example" or "query".
+        what: &'static str,
+    },
+    /// A curriculum that is not well-formed.
+    #[error("a curriculum of {batches} batches has {rates} learning rates")]
+    CurriculumShape {
+        /// Its batches.
+        batches: usize,
+        /// Its learning rates.
+        rates: usize,
+    },
+    /// A position outside of the list of train ids.
+    #[error("step {step} of a curriculum has train example {index}, of {n}")]
+    NoSuchExample {
+        /// The step.
+        step: usize,
+        /// The position.
+        index: usize,
+        /// Number of train examples.
+        n: usize,
+    },
+    /// First losses for another number of queries, or not finite.
+    #[error("{got} finite first losses for {expected} queries")]
+    FirstLosses {
+        /// Queries of the simulator.
+        expected: usize,
+        /// Finite first losses.
+        got: usize,
+    },
+    /// Train examples that no fitted run had.
+    #[error(
+        "{n} train examples of the curriculum are in no run that the simulator was fitted on, the first is `{first}`"
+    )]
+    Unseen {
+        /// How many.
+        n: usize,
+        /// The first.
+        first: String,
+    },
+    /// A folder whose files do not belong together.
+    #[error("{}: {problem}", path.display())]
+    BrokenSimulator {
+        /// The folder.
+        path: PathBuf,
+        /// What does not fit.
+        problem: String,
+    },
+}
+
+/// Results of this crate.
+pub type Result<T> = std::result::Result<T, SimulateError>;

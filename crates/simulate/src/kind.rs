@@ -1,0 +1,53 @@
+//! The forms of simulators.
+
+use serde::{Deserialize, Serialize};
+
+/// The form of a simulator: L_t = α(c_t) L_{t−1} + β(c_t), with α(c) = 1 + Σ_{i∈c} A_i and β(c) = Σ_{i∈c} B_i.
+///
+/// A_i is the paper's A_i less 1/|c|: the paper's ridge would shrink α to 0, and with it every loss; ours shrinks it to 1,
+/// where a step changes nothing. So the target of the regression is L_t − L_{t−1}.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A and B.
+    Linear,
+    /// A alone, B = 0.
+    Multiplicative,
+    /// B alone, A = 0: the form of TracIn-Ideal.
+    Additive,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Linear, Self::Multiplicative, Self::Additive];
+
+    /// As the command line and files call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Linear => "linear",
+            Self::Multiplicative => "multiplicative",
+            Self::Additive => "additive",
+        }
+    }
+
+    /// Whether A is free.
+    pub(crate) fn has_a(self) -> bool {
+        self != Self::Additive
+    }
+
+    /// Whether B is free.
+    pub(crate) fn has_b(self) -> bool {
+        self != Self::Multiplicative
+    }
+}
+
+/// What to do about train examples that no fitted run contained.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Unseen {
+    /// Refuse to simulate a curriculum with one.
+    #[default]
+    Refuse,
+    /// Give them the mean of A and of B over the examples that were seen.
+    Mean,
+}

@@ -1,0 +1,21 @@
+//! Simfluence (Guu et al. 2023, 2303.08114): from the logs of some training runs, a simulator of the loss of every watched
+//! example, which answers what another curriculum would have done. methods.md §4.
+//!
+//! [`Recorded`] reads logs of runs, each with its [`Curriculum`] and the losses measured on the way. A [`Simulator`] is fitted
+//! on them; [`Simulator::roll_out`] predicts every loss at every step of any curriculum from the first losses alone.
+//! "Query" is a watched example: what was measured.
+
+mod curriculum;
+mod error;
+mod kind;
+mod log;
+mod recorded;
+mod roll_out;
+mod simulator;
+
+pub use curriculum::Curriculum;
+pub use error::{Result, SimulateError};
+pub use kind::{Kind, Unseen};
+pub use recorded::{Recorded, Run};
+pub use roll_out::RollOut;
+pub use simulator::Simulator;

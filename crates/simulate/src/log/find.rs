@@ -1,0 +1,38 @@
+//! Where the logs are.
+
+use std::path::{Path, PathBuf};
+
+use crate::{Result, SimulateError};
+
+/// The log folders that paths stand for, in the order of the paths, below each by name.
+pub(super) fn logs(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for path in paths {
+        let below = below(path);
+        if below.is_empty() {
+            return Err(SimulateError::NoLog { path: path.clone() });
+        }
+        found.extend(below);
+    }
+    if found.is_empty() { Err(SimulateError::NoRuns) } else { Ok(found) }
+}
+
+/// The log here; else that of a run; else those of the runs below.
+fn below(path: &Path) -> Vec<PathBuf> {
+    if let Some(log) = here(path) {
+        return vec![log];
+    }
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let mut folders: Vec<PathBuf> = entries.map(|entry| entry.path()).filter(|p| p.is_dir()).collect();
+    folders.sort();
+    folders.iter().filter_map(|folder| here(folder)).collect()
+}
+
+fn here(path: &Path) -> Option<PathBuf> {
+    [path.to_owned(), path.join("log")].into_iter().find(|folder| is_log(folder))
+}
+
+/// Whether a folder has a table of steps or of losses.
+fn is_log(folder: &Path) -> bool {
+    ["steps", "losses"].iter().any(|name| folder.join(format!("{name}-00000.parquet")).exists())
+}
