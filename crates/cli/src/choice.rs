@@ -6,7 +6,7 @@ use etymon_model::{LayerGroups, LayerSpec};
 
 use crate::args::PassArgs;
 use crate::error::{CliError, Result};
-use crate::machine::{Bytes, free_memory};
+use crate::machine::{Bytes, allowed_memory};
 use crate::progress::Reporter;
 
 /// Rows per batch, down to what needs least.
@@ -47,10 +47,7 @@ pub fn choose(
     most: usize,
     peak: impl Fn(usize, Range<usize>) -> u64,
 ) -> Result<Choice> {
-    let allowed = match args.memory_limit {
-        Some(Bytes(limit)) => limit,
-        None => free_memory().map_or(u64::MAX, |free| free / 5 * 4),
-    };
+    let allowed = allowed_memory(args.memory_limit);
     let batches = match args.batch_rows {
         Some(rows) => vec![rows],
         None => BATCHES.into_iter().filter(|&rows| rows <= most).map(|rows| rows.max(longest as usize)).collect(),

@@ -81,7 +81,7 @@ impl CliError {
             Self::Memory { .. } => {
                 "tap fewer layers with --layers, keep queries in low rank with --rank 32, or raise --memory-limit"
             }
-            Self::Evaluate(EvaluateError::Memory { .. }) => {
+            Self::Train(TrainError::Memory { .. }) => {
                 "raise --memory-limit, or lower micro_batch_rows in the configuration"
             }
             Self::LayerTooWide { .. } => "choose fewer or narrower layers with --layers",

@@ -37,8 +37,17 @@ impl std::fmt::Display for Bytes {
     }
 }
 
+/// Part of the free memory that is used where the user does not say.
+const MEMORY_SHARE: f64 = 0.8;
+
+/// Bytes that may be used: the limit, or a part of what is free.
+pub fn allowed_memory(limit: Option<Bytes>) -> u64 {
+    let free = || free_memory().map(|free| (free as f64 * MEMORY_SHARE) as u64);
+    limit.map(|bytes| bytes.0).or_else(free).unwrap_or(u64::MAX)
+}
+
 /// Bytes of memory that are free for use; `None` where the system does not tell.
-pub fn free_memory() -> Option<u64> {
+fn free_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;

@@ -31,14 +31,6 @@ pub enum EvaluateError {
     /// Threads could not be started.
     #[error("thread pool: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
-    /// Not even one retraining fits.
-    #[error("one retraining needs about {needed} bytes of memory, {allowed} are allowed")]
-    Memory {
-        /// Bytes of one retraining.
-        needed: u64,
-        /// Bytes allowed.
-        allowed: u64,
-    },
     /// A file of a world does not have what its name says.
     #[error("{path}: probe `{probe}` has {got} values, expected {expected}; remove the file to train again")]
     WorldFile {

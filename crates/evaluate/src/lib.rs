@@ -18,7 +18,6 @@ mod removal;
 mod retrain;
 pub mod statistics;
 mod truth;
-mod workers;
 mod world;
 
 pub use draws::{Stream, draw, flips, shuffled};
@@ -31,5 +30,4 @@ pub use removal::{Agreement, agreement, top};
 pub use retrain::{Progress, Retraining, Trained};
 pub use statistics::{Interval, auc};
 pub use truth::Truth;
-pub use workers::Workers;
 pub use world::{Observed, Probe, Start, World};

@@ -2,17 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use etymon_data::{BatchLimits, Example};
 use etymon_store::{Dtype, TensorFile, TensorWriter};
 use etymon_tensor::Backend;
-use etymon_train::{Plan, Trainer};
-use rayon::ThreadPoolBuilder;
+use etymon_train::{Plan, Trainer, Workers, run_bytes, without_texts};
 
 use crate::digest::Base;
-use crate::workers::{Workers, world_bytes};
 use crate::world::{Probe, Start, World};
 use crate::{EvaluateError, Result};
 
@@ -71,7 +67,7 @@ impl<B: Backend> Retraining<B> {
         }
         // What is refused is refused before the first world.
         let plan = Plan { watch_every: 1, checkpoint_every: None, ..plan };
-        let train: Vec<Example> = train.into_iter().map(lean).collect();
+        let train = without_texts(train);
         Trainer::new(start.model().clone(), train.clone(), Vec::new(), plan.clone())?;
         for example in probes.iter().flat_map(|p| &p.examples) {
             start.model().check(example)?;
@@ -82,7 +78,7 @@ impl<B: Backend> Retraining<B> {
 
     /// Bytes that one world needs in training, about.
     pub fn bytes_per_world(&self) -> u64 {
-        world_bytes(self.start.model(), &self.train, &self.plan)
+        run_bytes(self.start.model(), &self.train, &[], &self.plan)
     }
 
     /// How many of the worlds are not in the folder.
@@ -97,40 +93,17 @@ impl<B: Backend> Retraining<B> {
     /// The first world that fails; the disk.
     pub fn run(&self, worlds: &[World], workers: Workers, progress: &(dyn Fn(Progress) + Sync)) -> Result<Trained> {
         let unique: Vec<(String, &World)> = self.unique(worlds).into_iter().collect();
-        let done: Vec<Mutex<Option<(Values, Progress)>>> = unique.iter().map(|_| Mutex::new(None)).collect();
-        let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let failure: Mutex<Option<EvaluateError>> = Mutex::new(None);
-        let work = || -> Result<()> {
-            let pool = ThreadPoolBuilder::new().num_threads(workers.threads.max(1)).build()?;
-            while !failed.load(Ordering::Relaxed) {
-                let i = next.fetch_add(1, Ordering::Relaxed);
-                let Some((key, world)) = unique.get(i) else { break };
-                let result = pool.install(|| self.one(key, world))?;
-                progress(result.1);
-                *lock(&done[i]) = Some(result);
-            }
-            Ok(())
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..workers.worlds.clamp(1, unique.len().max(1)) {
-                scope.spawn(|| {
-                    if let Err(error) = work() {
-                        failed.store(true, Ordering::Relaxed);
-                        lock(&failure).get_or_insert(error);
-                    }
-                });
-            }
-        });
-        if let Some(error) = lock(&failure).take() {
-            return Err(error);
-        }
+        let results = workers.run(unique.len(), |i| {
+            let (key, world) = &unique[i];
+            let result = self.one(key, world)?;
+            progress(result.1);
+            Ok::<_, EvaluateError>(result)
+        })?;
         let mut by_key = BTreeMap::new();
         let (mut n_trained, mut n_read) = (0, 0);
-        for ((key, _), slot) in unique.iter().zip(&done) {
-            if let Some((values, how)) = lock(slot).take() {
-                *(if how == Progress::Trained { &mut n_trained } else { &mut n_read }) += 1;
-                by_key.insert(key.as_str(), values);
-            }
+        for ((key, _), (values, how)) in unique.iter().zip(results) {
+            *(if how == Progress::Trained { &mut n_trained } else { &mut n_read }) += 1;
+            by_key.insert(key.as_str(), values);
         }
         let values = worlds.iter().filter_map(|w| by_key.get(self.base.key(w).as_str()).cloned()).collect();
         Ok(Trained { values, n_trained, n_read })
@@ -198,13 +171,4 @@ impl<B: Backend> Retraining<B> {
         };
         self.probes.iter().map(read).collect()
     }
-}
-
-/// An example without what only people read.
-fn lean(example: Example) -> Example {
-    Example { text: String::new(), metadata: <_>::default(), ..example }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

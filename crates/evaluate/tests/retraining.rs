@@ -4,13 +4,13 @@
 use std::path::Path;
 
 use etymon_data::{BatchLimits, Content, Example, ExampleIndex, Target};
-use etymon_evaluate::{Observed, Probe, Retraining, Start, Workers, World};
+use etymon_evaluate::{Observed, Probe, Retraining, Start, World};
 use etymon_model::{Measurement, Model, Objective};
 use etymon_tensor::Cpu;
-use etymon_train::{Length, Plan, Trainer, evaluate};
+use etymon_train::{Length, Plan, Trainer, Workers, evaluate};
 use serde_json::json;
 
-const ONE: Workers = Workers { worlds: 1, threads: 2 };
+const ONE: Workers = Workers { runs: 1, threads: 2 };
 
 fn rows(n: u64) -> Vec<Example> {
     let row = |index: u64| {
@@ -61,7 +61,7 @@ fn a_world_is_the_run_of_the_trainer_to_the_bit() {
 fn worlds_in_parallel_are_worlds_one_after_the_other_to_the_bit() {
     let retraining = retraining(plan(), None);
     let one = retraining.run(&worlds(), ONE, &|_| ()).unwrap();
-    let many = retraining.run(&worlds(), Workers { worlds: 4, threads: 1 }, &|_| ()).unwrap();
+    let many = retraining.run(&worlds(), Workers { runs: 4, threads: 1 }, &|_| ()).unwrap();
     assert_eq!(one.values, many.values);
     assert!(one.values[0] != one.values[1], "worlds differ");
 }

@@ -98,7 +98,7 @@ impl Batching {
     fn order(&self, epoch: u64) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.kept.len()).collect();
         if let Source::Shuffled { seed } = self.source {
-            shuffle(&mut order, seed, epoch);
+            shuffle(&mut order, b"order", seed, epoch);
         }
         if self.removal == Removal::Refill {
             order.retain(|&p| self.kept[p]);
@@ -117,13 +117,13 @@ fn positions(train: &[Example]) -> Result<BTreeMap<ExampleIndex, usize>> {
     Ok(positions)
 }
 
-/// Fisher and Yates, by the stream `order` of the seed, one substream per epoch.
-fn shuffle(order: &mut [usize], seed: u64, epoch: u64) {
+/// Fisher and Yates, by the substream `address` of a named stream (of at most 24 bytes) of the seed.
+pub(crate) fn shuffle(order: &mut [usize], name: &[u8], seed: u64, address: u64) {
     let mut key = [0u8; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
-    key[8..13].copy_from_slice(b"order");
+    key[8..].iter_mut().zip(name).for_each(|(to, &from)| *to = from);
     let mut rng = ChaCha8Rng::from_seed(key);
-    rng.set_stream(epoch);
+    rng.set_stream(address);
     for i in (1..order.len()).rev() {
         // A uniform number below i + 1; the bias of the multiplication is below 2⁻⁴⁰ for a train set of 2²⁴.
         let j = (u128::from(rng.next_u64()) * (i as u128 + 1)) >> 64;

@@ -1,6 +1,8 @@
 //! A whole job: read, train or resume, write.
 
-use etymon_store::{Opened, Overwrite, RunFolder};
+use std::path::Path;
+
+use etymon_store::{Opened, Overwrite, RunFolder, RunSpec};
 use etymon_tensor::Backend;
 
 use crate::Result;
@@ -30,8 +32,21 @@ pub fn train<B: Backend>(backend: B, job: &Job, overwrite: Overwrite, observer: 
     let spec = job.spec()?;
     let merge = job.config.lora.as_ref().is_some_and(|lora| lora.merge);
     let loaded = job.load(backend)?;
-    let mut trainer = Trainer::new(loaded.model, loaded.train, loaded.watched, loaded.plan)?;
-    let run = match RunFolder::open_or_create(&job.out, spec, overwrite)? {
+    let trainer = Trainer::new(loaded.model, loaded.train, loaded.watched, loaded.plan)?;
+    let output = |run| Output::new(run, &job.run, loaded.tokenizer_json.clone()).with_merged(merge);
+    train_in(&job.out, spec, overwrite, trainer, output, observer)
+}
+
+/// Trains in a run folder. Where the same run was interrupted it goes on from the last checkpoint, or starts anew.
+pub(crate) fn train_in<B: Backend>(
+    folder: &Path,
+    spec: RunSpec,
+    overwrite: Overwrite,
+    mut trainer: Trainer<B>,
+    output: impl FnOnce(RunFolder) -> Output,
+    observer: &mut dyn Observer,
+) -> Result<Outcome> {
+    let run = match RunFolder::open_or_create(folder, spec, overwrite)? {
         Opened::AlreadyComplete(_) => return Ok(Outcome::AlreadyComplete),
         Opened::Created(run) => run,
         Opened::Resumed(run) => {
@@ -41,8 +56,7 @@ pub fn train<B: Backend>(backend: B, job: &Job, overwrite: Overwrite, observer: 
             run
         }
     };
-    let mut trainer = trainer.with_output(Output::new(run, &job.run, loaded.tokenizer_json).with_merged(merge));
-    Ok(trainer.run(observer)?.into())
+    Ok(trainer.with_output(output(run)).run(observer)?.into())
 }
 
 impl From<End> for Outcome {

@@ -86,6 +86,14 @@ pub enum TrainError {
         /// Norm of its gradient.
         norm: f64,
     },
+    /// One run of several failed.
+    #[error("{name}: {source}")]
+    Run {
+        /// The run.
+        name: String,
+        /// Why.
+        source: Box<TrainError>,
+    },
     /// A checkpoint of another run.
     #[error("{path} is a checkpoint of a run with other settings:{}", list(differences))]
     OtherRun {
@@ -104,6 +112,17 @@ pub enum TrainError {
         /// What the checkpoint has.
         got: String,
     },
+    /// Not even one run fits.
+    #[error("one training run needs about {needed} bytes of memory, {allowed} are allowed")]
+    Memory {
+        /// Bytes of one run.
+        needed: u64,
+        /// Bytes allowed.
+        allowed: u64,
+    },
+    /// Threads could not be started.
+    #[error("thread pool: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
     /// A folder could not be written.
     #[error("{action} {path}: {source}")]
     Folder {

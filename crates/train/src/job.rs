@@ -71,6 +71,13 @@ impl Job {
         Ok(Self { file: file.to_owned(), ..job })
     }
 
+    /// The same job in another folder.
+    #[must_use]
+    pub fn with_out(mut self, out: &Path) -> Self {
+        self.config.out = out.to_owned();
+        Self { run: run_of(&self.config), out: out.to_owned(), ..self }
+    }
+
     /// What identifies the run: everything that its result depends on.
     ///
     /// # Errors
@@ -121,11 +128,16 @@ impl TryFrom<TrainConfig> for Job {
         }
         let format = config.format.as_deref().map(format_of).transpose()?;
         let (model, tokenizer) = (model_source(&config)?, tokenizer_source(&config)?);
-        let name = config.out.file_name().map(|n| n.to_string_lossy().into_owned());
-        let run = config.run.clone().or(name).unwrap_or_else(|| "run".to_owned());
+        let run = run_of(&config);
         check_lora(&config)?;
         Ok(Self { run, out: config.out.clone(), model, tokenizer, format, plan, config, file: PathBuf::new() })
     }
+}
+
+/// Name of a run in its log.
+fn run_of(config: &TrainConfig) -> String {
+    let name = config.out.file_name().map(|n| n.to_string_lossy().into_owned());
+    config.run.clone().or(name).unwrap_or_else(|| "run".to_owned())
 }
 
 fn format_of(name: &str) -> Result<Format> {

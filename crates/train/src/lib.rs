@@ -2,7 +2,7 @@
 //!
 //! A [`TrainConfig`] is a TOML file; checked, it is a [`Job`]: what to read, where to write, and the [`Plan`] of the
 //! run. [`train`] does a whole job in a run folder. A [`Trainer`] does a plan on a model and examples in memory, which
-//! is what re-training without some examples, or in another order, needs.
+//! is what re-training without some examples, or in another order, needs. [`Runs`] records many runs of one job.
 //!
 //! A run depends on its plan and its examples alone: not on the number of threads, nor on where it was interrupted and
 //! resumed (to the bit), and on the size of micro-batches only by rounding. The train set is held in memory as token
@@ -20,8 +20,10 @@ mod observer;
 mod optimizer;
 mod output;
 mod plan;
+mod runs;
 mod schedule;
 mod trainer;
+mod workers;
 
 pub use checkpoint::{State, checkpoints, latest_checkpoint};
 pub use command::{Outcome, train};
@@ -33,5 +35,7 @@ pub use load::Loaded;
 pub use observer::{Observer, Progress};
 pub use output::Output;
 pub use plan::{Decay, LastBatch, Length, Optimizer, Order, Plan, Reduction, Removal};
+pub use runs::{Event, Runs, Variations, run_name};
 pub use schedule::{LearningRate, Schedule};
-pub use trainer::{End, Trainer};
+pub use trainer::{End, Trainer, without_texts};
+pub use workers::{Workers, run_bytes};

@@ -19,6 +19,7 @@ pub struct Output {
     run: RunFolder,
     log: TrainingLog,
     tokenizer_json: Option<String>,
+    model: bool,
     merge: bool,
 }
 
@@ -26,7 +27,13 @@ impl Output {
     /// Files go to `run`; `name` names the run in the log; `tokenizer_json` goes with every model.
     pub fn new(run: RunFolder, name: &str, tokenizer_json: Option<String>) -> Self {
         let log = TrainingLog::open(&run.file("log"), name);
-        Self { run, log, tokenizer_json, merge: false }
+        Self { run, log, tokenizer_json, model: true, merge: false }
+    }
+
+    /// Whether the final model is written (it is, unless this says no); without it, not merged either.
+    #[must_use]
+    pub fn with_model(self, model: bool) -> Self {
+        Self { model, ..self }
     }
 
     /// The final model is also written to `merged/`, with its adapters added to the weights.
@@ -67,12 +74,14 @@ impl Output {
         Ok(folder)
     }
 
-    /// Writes the final model and closes the run.
+    /// Writes the final model, if it is wanted, and closes the run.
     pub(crate) fn complete<B: Backend>(mut self, model: &Model<B>, timings: Timings) -> Result<()> {
         self.log.flush()?;
         let tokenizer = self.tokenizer_json.as_deref();
-        checkpoint::write_folder(&self.run.file("model"), |part| Ok(etymon_model::save(model, part, tokenizer)?))?;
-        if self.merge {
+        if self.model {
+            checkpoint::write_folder(&self.run.file("model"), |part| Ok(etymon_model::save(model, part, tokenizer)?))?;
+        }
+        if self.model && self.merge {
             let merged = model.merged()?;
             checkpoint::write_folder(&self.run.file("merged"), |part| {
                 Ok(etymon_model::save(&merged, part, tokenizer)?)

@@ -65,7 +65,7 @@ impl<B: Backend> Trainer<B> {
         let batching = Batching::new(&train, &plan)?;
         let optimizer = OptimizerState::new(&model, &plan);
         let train_hash = Hash::of_examples(&train).to_string();
-        let (train, watched) = (lean(train), lean(watched));
+        let (train, watched) = (without_texts(train), without_texts(watched));
         Ok(Self { model, train, watched, plan, batching, optimizer, step: 0, train_hash, output: None })
     }
 
@@ -260,7 +260,7 @@ fn check<B: Backend>(model: &Model<B>, set: &'static str, examples: &[Example]) 
 }
 
 /// The examples without what only people read.
-fn lean(examples: Vec<Example>) -> Vec<Example> {
+pub fn without_texts(examples: Vec<Example>) -> Vec<Example> {
     let strip = |e: Example| Example { text: String::new(), metadata: Map::new(), ..e };
     examples.into_iter().map(strip).collect()
 }

@@ -6,6 +6,7 @@ mod fit;
 mod pbrf;
 mod score;
 mod simulate;
+mod train;
 
 use std::path::PathBuf;
 
@@ -22,6 +23,7 @@ pub use fit::{FitArgs, FitMethod, LabelSource};
 pub use pbrf::{MinimiserArg, PbrfArgs};
 pub use score::{MeasurementArg, PerToken, ScoreArgs};
 pub use simulate::*;
+pub use train::{TrainArgs, Vary};
 
 /// Traces what a model does back to the data it was trained on.
 #[derive(Debug, Parser)]
@@ -238,20 +240,6 @@ pub struct QuickstartArgs {
     /// Output folder
     #[arg(long, value_name = "FOLDER", default_value = "etymon-quickstart")]
     pub out: PathBuf,
-    /// Start over, whatever is there
-    #[arg(long)]
-    pub overwrite: bool,
-}
-
-/// `etymon train`.
-#[derive(Clone, Debug, Args)]
-pub struct TrainArgs {
-    /// The configuration; `etymon train --example` prints one
-    #[arg(value_name = "CONFIG.toml", required_unless_present = "example")]
-    pub config: Option<PathBuf>,
-    /// Print a commented configuration and exit
-    #[arg(long)]
-    pub example: bool,
     /// Start over, whatever is there
     #[arg(long)]
     pub overwrite: bool,

@@ -5,20 +5,17 @@ use std::time::Instant;
 
 use etymon_data::{Encoder, Example, ExampleIndex};
 use etymon_evaluate::find_methods;
-use etymon_evaluate::{Method, MethodFolder, Observed, Probe, Progress, Retraining, Start, Trained, Workers, World};
+use etymon_evaluate::{Method, MethodFolder, Observed, Probe, Progress, Retraining, Start, Trained, World};
 use etymon_model::{Measurement, Model, Objective};
 use etymon_tensor::Cpu;
-use etymon_train::{Job, ModelSource, Plan, Removal};
+use etymon_train::{Job, ModelSource, Plan, Removal, Workers};
 use serde_json::{Value, json};
 
 use super::super::Context;
 use crate::args::{OnBadRow, RemovalArg, RetrainArgs, RowArgs, TruthArgs};
 use crate::error::{CliError, Result};
-use crate::machine::free_memory;
+use crate::machine::{Bytes, allowed_memory};
 use crate::open::{Opened, Work, read_queries};
-
-/// Part of the free memory that is used where the user does not say.
-const MEMORY_SHARE: f64 = 0.8;
 
 /// An opened training configuration with queries and score tables that fit to it.
 pub struct Ground {
@@ -101,7 +98,7 @@ impl Ground {
         let (start, train, plan) = (self.start.clone(), self.train.clone(), self.plan.clone());
         let retraining = Retraining::new(start, train, plan, probes, Some(&self.worlds))?;
         let started = Instant::now();
-        let trained = train_all(&retraining, &worlds, self.retrain.memory_limit.map(|b| b.0), self.context)?;
+        let trained = train_all(&retraining, &worlds, self.retrain.memory_limit, self.context)?;
         let per_seed: Vec<Vec<Vec<Vec<f64>>>> = trained.values.chunks(self.retrain.seeds).map(<[_]>::to_vec).collect();
         let facts = json!({
             "trained": trained.n_trained,
@@ -146,13 +143,17 @@ impl Retrained {
     }
 }
 
-fn train_all(retraining: &Retraining<Work>, worlds: &[World], limit: Option<u64>, context: Context) -> Result<Trained> {
-    let allowed = limit.or_else(|| free_memory().map(|free| (free as f64 * MEMORY_SHARE) as u64)).unwrap_or(u64::MAX);
-    let workers = Workers::choose(rayon::current_num_threads(), retraining.bytes_per_world(), allowed)?;
+fn train_all(
+    retraining: &Retraining<Work>,
+    worlds: &[World],
+    limit: Option<Bytes>,
+    context: Context,
+) -> Result<Trained> {
+    let workers = Workers::choose(rayon::current_num_threads(), retraining.bytes_per_world(), allowed_memory(limit))?;
     let missing = retraining.n_missing(worlds);
     context
         .reporter
-        .say(format!("{missing} retrainings, {} at a time on {} threads each", workers.worlds, workers.threads));
+        .say(format!("{missing} retrainings, {} at a time on {} threads each", workers.runs, workers.threads));
     let bar = context.reporter.task("retrain", missing as u64, 0, "retrainings");
     let trained = retraining.run(worlds, workers, &|progress| {
         if progress == Progress::Trained {

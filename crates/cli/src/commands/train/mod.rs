@@ -1,6 +1,7 @@
 //! `etymon train`.
 
-use etymon_store::Overwrite;
+mod runs;
+
 use etymon_tensor::Cpu;
 use etymon_train::{Job, Observer, Outcome as Trained, Progress, train};
 use serde_json::json;
@@ -11,7 +12,7 @@ use crate::error::CliError;
 use crate::progress::{Reporter, Task};
 
 /// What `etymon train --example` prints.
-const EXAMPLE: &str = include_str!("../../assets/train.toml");
+const EXAMPLE: &str = include_str!("../../../assets/train.toml");
 
 pub fn run(args: &TrainArgs, context: Context) -> CommandResult {
     let Some(path) = args.config.as_ref().filter(|_| !args.example) else {
@@ -24,10 +25,15 @@ pub fn run(args: &TrainArgs, context: Context) -> CommandResult {
     if let Some(seed) = context.global.seed {
         (job.config.seed, job.plan.seed) = (seed, seed);
     }
+    if let Some(out) = &args.out {
+        job = job.with_out(out);
+    }
+    if let Some(n) = args.runs {
+        return runs::run(args, n, job, context);
+    }
     context.reporter.say(format!("train {}", job.out.display()));
     let mut bar = TrainBar { reporter: context.reporter, task: None, mean: None };
-    let overwrite = if args.overwrite { Overwrite::Replace } else { Overwrite::Refuse };
-    let trained = train(Cpu::<f32>::new(), &job, overwrite, &mut bar)?;
+    let trained = train(Cpu::<f32>::new(), &job, args.overwrite(), &mut bar)?;
     bar.finish();
     if trained == Trained::AlreadyComplete {
         context.reporter.say(format!("{} is complete already", job.out.display()));
