@@ -41,6 +41,7 @@ fn run(cli: &Cli, context: Context) -> Result<Outcome> {
         Command::Train(args) => commands::train::run(args, context),
         Command::Fit(args) => commands::fit::run(args, context),
         Command::Score(args) => commands::score::run(args, context),
+        Command::Group(args) => commands::score::group::run(args, context),
         Command::Methods => commands::methods::run(context),
         Command::Plan(args) => commands::plan::run(args, context),
         Command::Top(args) => commands::top::run(args, context),

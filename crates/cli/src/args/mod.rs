@@ -3,6 +3,7 @@
 mod compare;
 mod evaluate;
 mod fit;
+mod group;
 mod pbrf;
 mod score;
 mod simulate;
@@ -20,6 +21,7 @@ use crate::machine::Bytes;
 pub use compare::CompareArgs;
 pub use evaluate::*;
 pub use fit::{FitArgs, FitMethod, LabelSource};
+pub use group::GroupArgs;
 pub use pbrf::{MinimiserArg, PbrfArgs};
 pub use score::{MeasurementArg, PerToken, ScoreArgs};
 pub use simulate::*;
@@ -86,6 +88,8 @@ pub enum Command {
     Fit(FitArgs),
     /// Score training examples on queries
     Score(Box<ScoreArgs>),
+    /// Influence of groups of training examples, first and second order
+    Group(Box<GroupArgs>),
     /// List the attribution methods: what each scores, what it needs, where it comes from
     Methods,
     /// Tell memory, disk, operations and time of `fit` or `score`, without running it
