@@ -37,7 +37,7 @@ pub struct GroupArgs {
     pub ids: Vec<PathBuf>,
     #[command(flatten)]
     pub out: OutArgs,
-    /// The inverse curvature: ekfac, kfac, diagonal, or a solver
+    /// The inverse curvature: ekfac, kfac, ekfac-cg, astra, cg, lissa, arnoldi, datainf or dense
     #[arg(long, value_enum, default_value = "ekfac", hide_possible_values = true, value_name = "NAME")]
     pub method: ScoreMethod,
     /// rel:X times the layer's mean eigenvalue, or abs:X
