@@ -26,8 +26,8 @@ pub use run::{
 };
 pub use safetensors::Dtype;
 pub use table::{
-    Block, ByExample, ByLayer, ByToken, Fields, GroupRow, LayerTable, LayerTableWriter, LossRow, QueryRow, RowKeys, ScoreTable,
-    ScoreTableWriter, StepRow, TokenTable, TokenTableWriter, TopRow, TopSide, TrainingLog, WideTable, WideTableWriter,
-    loss_segments, read_losses, read_steps,
+    Block, ByExample, ByLayer, ByToken, Fields, GroupRow, LayerTable, LayerTableWriter, LossRow, QueryRow, RowKeys,
+    ScoreTable, ScoreTableWriter, StepRow, TokenTable, TokenTableWriter, TopRow, TopSide, TrainingLog, WideTable,
+    WideTableWriter, loss_segments, read_losses, read_steps,
 };
 pub use tensor::{ShardedTensors, TensorFile, TensorWriter, join_tensors};

@@ -17,6 +17,8 @@ Examples:
   etymon group --model M --factors F --data train.csv --queries q.csv --ids batch7.txt batch8.txt --method ekfac-cg --out G
 First order: the sum of the scores I(q, m) of the group. Second order (Basu et al. 2020, 1911.00418): with the correction for
 what the examples of the group have in common. Without the group f changes by about -second/N.
+The correction multiplies the exact curvature of the group with the inverse. Where this is far from exact, as ekfac and kfac can
+be, it comes out much too large: take first order then, or a solver such as ekfac-cg or dense.
 One line per group and query in groups.parquet; etymon evaluate leave-k-out --by COLUMN retrains without the groups.")]
 pub struct GroupArgs {
     #[command(flatten)]
@@ -37,7 +39,7 @@ pub struct GroupArgs {
     pub ids: Vec<PathBuf>,
     #[command(flatten)]
     pub out: OutArgs,
-    /// The inverse curvature: ekfac, kfac, diagonal, or a solver
+    /// The inverse curvature: ekfac, kfac, ekfac-cg, astra, cg, lissa, arnoldi, datainf or dense
     #[arg(long, value_enum, default_value = "ekfac", hide_possible_values = true, value_name = "NAME")]
     pub method: ScoreMethod,
     /// rel:X times the layer's mean eigenvalue, or abs:X

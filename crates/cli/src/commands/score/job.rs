@@ -9,8 +9,8 @@ use etymon_data::{Batch, BatchLimits, Batches, Corpus, DataError, Example, Examp
 use etymon_model::Model;
 use etymon_store::RunFolder;
 
-use super::solver::examples_per_step;
 use super::rows::{Known, write_queries, write_top};
+use super::solver::examples_per_step;
 use super::tables::{Sums, TablePlan, Tables, replay};
 use crate::args::ScoreArgs;
 use crate::choice::Choice;

@@ -117,7 +117,8 @@ pub fn estimate(
     let most = args.rank.map_or(PLENTY, |rank| (rank * queries.len()).next_power_of_two().max(PLENTY));
     // Inverses by products mix all layers, and projections and hidden states are of all: there is one group, or none fits.
     let all = 0..model.layers().len();
-    let whole = with == With::Groups || methods.iter().any(|m| m.solves() || !matches!(m.way(), Way::Gradients | Way::Checkpoints));
+    let whole = with == With::Groups
+        || methods.iter().any(|m| m.solves() || !matches!(m.way(), Way::Gradients | Way::Checkpoints));
     let layers_of = |layers| if whole { all.clone() } else { layers };
     let peak_of = |rows, layers| peak(&group(layers_of(layers), rows));
     let choice = choose(&args.pass, model.layers(), longest, most, peak_of)?;
