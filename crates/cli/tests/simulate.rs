@@ -63,7 +63,7 @@ fn logs_that_cannot_be_fitted_are_refused_with_a_reason() {
         |log: &str, more: &[&str]| refused(&[&["simulate", "evaluate", "--log", log, "--out", &out], more].concat());
     assert!(args(&temp.at("nothing"), &[]).contains("no training log"));
     assert!(args(&log, &[]).contains("8 cannot be held out"));
-    assert!(args(&log, &["--lambda", "-1"]).contains("positive"));
+    assert!(args(&log, &["--lambda", "0"]).contains("positive"));
     record(&runs, 1, 1);
     std::fs::rename(runs.join("run-0000"), runs.join("run-0002")).unwrap();
     let text = args(&log, &["--hold-out", "1", "--lambda", "1"]);

@@ -4,6 +4,7 @@ use etymon_evaluate::statistics::spearman;
 
 use crate::Result;
 use crate::recorded::{Recorded, Run};
+use crate::roll_out::{QUARTERS, quarter};
 use crate::simulator::Simulator;
 
 /// One loss that was measured and simulated.
@@ -13,6 +14,8 @@ pub(crate) struct Error {
     pub error: f64,
     /// Half the width of the 90 % band; NaN without bands.
     pub half: f64,
+    /// The quarter of the run that it is in.
+    pub quarter: usize,
 }
 
 impl Error {
@@ -29,8 +32,9 @@ pub(crate) fn errors(simulator: &Simulator, run: &Run) -> Result<Vec<Error>> {
     let measured = run.measured.iter().zip(run.losses.chunks_exact(q.max(1))).skip(1);
     let at = |(&step, real): (&u64, &[f64])| {
         let of = step as usize * q;
+        let quarter = quarter(step as usize, run.curriculum.n_steps());
         let half = |k: usize| rolled.upper.get(of + k).map_or(f64::NAN, |upper| upper - rolled.losses[of + k]);
-        (0..q).map(|k| Error { error: rolled.losses[of + k] - real[k], half: half(k) }).collect::<Vec<_>>()
+        (0..q).map(|k| Error { error: rolled.losses[of + k] - real[k], half: half(k), quarter }).collect::<Vec<_>>()
     };
     Ok(measured.flat_map(at).collect())
 }
@@ -49,7 +53,7 @@ pub struct Judged {
     pub mse: Vec<f64>,
     /// Spearman's correlation over queries of simulated and measured losses at the last measured step.
     pub final_spearman: Option<f64>,
-    /// `[4]` Of the losses in each quarter of the measured steps, the share inside of the 90 % band; empty without bands.
+    /// `[4]` Of the losses in each quarter of the steps, the share inside of the 90 % band; empty without bands.
     pub coverage: Vec<f64>,
     /// The share of all losses inside; none without bands.
     pub covered: Option<f64>,
@@ -77,12 +81,12 @@ fn judge_run(simulator: &Simulator, run: &Run) -> Result<Judged> {
         let count = errors.iter().filter(|e| e.relative() <= 1.0).count();
         (simulator.has_bands() && !errors.is_empty()).then(|| count as f64 / errors.len() as f64)
     };
-    let quarter = |k: usize| inside(&rows[k * rows.len() / 4..(k + 1) * rows.len() / 4].concat());
+    let of_quarter = |k: usize| inside(&errors.iter().filter(|e| e.quarter == k).copied().collect::<Vec<_>>());
     Ok(Judged {
         run: run.name.clone(),
         mse,
         final_spearman: spearman(&simulated, real),
-        coverage: (0..4).filter_map(quarter).collect(),
+        coverage: (0..QUARTERS).filter_map(of_quarter).collect(),
         covered: inside(&errors),
         final_covered: inside(last),
     })

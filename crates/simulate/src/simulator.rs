@@ -4,7 +4,7 @@ mod files;
 
 use crate::curriculum::Curriculum;
 use crate::kind::{Kind, Unseen};
-use crate::roll_out::{Dynamics, RollOut, Z90, variance};
+use crate::roll_out::{Dynamics, QUARTERS, RollOut, Z90, quarter, variance};
 use crate::{Result, SimulateError};
 
 /// Predicts the losses of some queries from a curriculum over some train examples.
@@ -41,16 +41,17 @@ pub(crate) struct Bands {
     pub noise: Vec<f64>,
     /// Draws from the posterior, less its mean.
     pub draws: Vec<Effects>,
-    /// What the standard deviation is multiplied with, so that bands hold what they say on runs held out of the fit.
-    pub scale: f64,
+    /// What the standard deviation is multiplied with in each quarter of a run, so that bands hold what they say on runs held
+    /// out of the fit.
+    pub scale: [f64; QUARTERS],
 }
 
 impl Effects {
-    /// Adds those of an example to sums `[Q]`.
-    pub fn add(&self, example: usize, a: &mut [f64], b: &mut [f64]) {
+    /// Adds `pace` times those of an example to sums `[Q]`.
+    pub fn add(&self, example: usize, pace: f64, a: &mut [f64], b: &mut [f64]) {
         for (sums, effects) in [(a, &self.a), (b, &self.b)] {
             let of = effects.iter().skip(example * sums.len());
-            sums.iter_mut().zip(of).for_each(|(sum, x)| *sum += x);
+            sums.iter_mut().zip(of).for_each(|(sum, x)| *sum += pace * x);
         }
     }
 }
@@ -91,6 +92,11 @@ impl Simulator {
         self.lambda
     }
 
+    /// γ of the paced kind; 0 of others.
+    pub fn memory(&self) -> f64 {
+        self.dynamics.memory
+    }
+
     /// `[Q]` A_i of a train example: what one occurrence adds to α; 0 for an additive simulator.
     pub fn a(&self, example: usize) -> Vec<f64> {
         self.row(&self.effects.a, example)
@@ -113,11 +119,13 @@ impl Simulator {
     /// to give these the mean; first losses for another number of queries.
     pub fn roll_out(&self, curriculum: &Curriculum, first: &[f64]) -> Result<RollOut> {
         let unseen = self.check(curriculum, first)?;
-        let losses = self.dynamics.losses(curriculum, first, |i, a, b| self.effects.add(i, a, b));
+        let losses = self.dynamics.losses(curriculum, first, |i, pace, a, b| self.effects.add(i, pace, a, b));
         let (mut lower, mut upper) = (Vec::new(), Vec::new());
         if let Some(bands) = &self.bands {
             let variance = variance(&self.dynamics, &self.effects, bands, curriculum, &losses);
-            let half: Vec<f64> = variance.iter().map(|v| Z90 * bands.scale * v.sqrt()).collect();
+            let (q, n_steps) = (self.query_ids.len(), curriculum.n_steps());
+            let scale = |at: usize| bands.scale[quarter(at / q.max(1), n_steps)];
+            let half: Vec<f64> = variance.iter().enumerate().map(|(at, v)| Z90 * scale(at) * v.sqrt()).collect();
             lower = losses.iter().zip(&half).map(|(l, h)| l - h).collect();
             upper = losses.iter().zip(&half).map(|(l, h)| l + h).collect();
         }

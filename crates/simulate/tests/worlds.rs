@@ -9,8 +9,10 @@ const N: usize = 12;
 const Q: usize = 5;
 const BATCH: usize = 3;
 
-/// Losses follow L ← L (1 + Σ A) + Σ B + noise.
+/// Losses follow L ← L (1 + Σ A) + Σ B + noise; in the world of the paced kind learning rates fall from 1 to 0, effects with
+/// them, and 0.8 of each change goes on.
 struct World {
+    kind: Kind,
     a: Vec<[f64; Q]>,
     b: Vec<[f64; Q]>,
     noise: f64,
@@ -25,7 +27,7 @@ impl World {
         };
         let a = effects(-0.05, 0.01, kind != Kind::Additive);
         let b = effects(-0.02, 0.04, kind != Kind::Multiplicative);
-        Self { a, b, noise }
+        Self { kind, a, b, noise }
     }
 
     fn run(&self, seed: u64, n_steps: usize, every: usize) -> Run {
@@ -33,17 +35,24 @@ impl World {
         let batches: Vec<Vec<usize>> =
             (0..n_steps).map(|_| (0..BATCH).map(|_| rng.random_range(0..N)).collect()).collect();
         let mut losses: Vec<f64> = (0..Q).map(|_| rng.random_range(1.0..3.0)).collect();
-        let (mut measured, mut now) = (vec![0], losses.clone());
+        let (mut measured, mut now, mut change) = (vec![0], losses.clone(), [0.0; Q]);
+        let paced = self.kind == Kind::Paced;
+        let rate = |t: usize| if paced { 1.0 - t as f64 / n_steps as f64 } else { 1.0 };
+        let learning_rates: Vec<f64> = (0..n_steps).map(rate).collect();
+        let mean = learning_rates.iter().sum::<f64>() / n_steps as f64;
         for (t, batches) in batches.chunks(every).enumerate() {
             for q in 0..Q {
                 let sum = |x: &[[f64; Q]]| batches.iter().flatten().map(|&i| x[i][q]).sum::<f64>();
                 let noise: f64 = (0..12).map(|_| rng.random::<f64>() - 0.5).sum();
-                now[q] = now[q] * (1.0 + sum(&self.a)) + sum(&self.b) + self.noise * noise;
+                let pace = learning_rates[t * every] / mean;
+                let goes_on = if paced { 0.8 * change[q] } else { 0.0 };
+                change[q] = goes_on + pace * (now[q] * sum(&self.a) + sum(&self.b)) + self.noise * noise;
+                now[q] += change[q];
             }
             measured.push(((t + 1) * every).min(n_steps) as u64);
             losses.extend(&now);
         }
-        let curriculum = Curriculum { batches, learning_rates: vec![1.0; n_steps] };
+        let curriculum = Curriculum { batches, learning_rates };
         Run { name: format!("run-{seed}"), curriculum, measured, losses }
     }
 
@@ -64,10 +73,11 @@ fn largest(x: impl Iterator<Item = f64>) -> f64 {
 
 #[test]
 fn each_kind_finds_the_parameters_of_its_own_world_and_simulates_its_runs_exactly() {
-    for kind in [Kind::Linear, Kind::Multiplicative, Kind::Additive] {
+    for kind in Kind::ALL {
         let world = World::new(kind, 0.0);
         let options = FitOptions { lambda: Some(1e-11), draws: 0, ..FitOptions::new(kind) };
         let simulator = fitted(&world.recorded(0..20, 30, 1), options);
+        assert_eq!(simulator.memory(), if kind == Kind::Paced { 0.8 } else { 0.0 });
         for i in 0..N {
             let off = |found: Vec<f64>, real: [f64; Q]| largest(found.iter().zip(real).map(|(x, y)| x - y));
             assert!(off(simulator.a(i), world.a[i]) < 1e-8, "{kind:?}");
@@ -111,8 +121,14 @@ fn losses_measured_every_k_steps_are_steps_of_k_batches() {
 
 #[test]
 fn ninety_percent_bands_hold_ninety_percent_of_new_losses() {
-    let world = World::new(Kind::Linear, 0.02);
-    let simulator = fitted(&world.recorded(0..16, 40, 1), FitOptions::new(Kind::Linear));
+    for kind in [Kind::Linear, Kind::Paced] {
+        bands_hold(kind);
+    }
+}
+
+fn bands_hold(kind: Kind) {
+    let world = World::new(kind, 0.02);
+    let simulator = fitted(&world.recorded(0..16, 40, 1), FitOptions::new(kind));
     let judged = judge(&simulator, &world.recorded(100..200, 40, 1)).unwrap();
     let coverage: Vec<f64> = judged.iter().filter_map(|j| j.covered).collect();
     let n = coverage.len() as f64;
@@ -120,8 +136,10 @@ fn ninety_percent_bands_hold_ninety_percent_of_new_losses() {
     // Runs are independent, losses within a run are not: the tolerance is three standard errors over runs.
     let deviation = (coverage.iter().map(|c| (c - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt();
     assert!((mean - 0.9).abs() < 3.0 * deviation / n.sqrt() + 0.02, "{mean} ± {}", deviation / n.sqrt());
-    let narrow = judged.iter().filter_map(|j| j.coverage.first()).sum::<f64>() / n;
-    assert!(narrow > 0.8 && narrow < 0.98, "{narrow}");
+    for quarter in 0..4 {
+        let share = judged.iter().map(|j| j.coverage[quarter]).sum::<f64>() / n;
+        assert!(share > 0.82 && share < 0.98, "{kind:?}, quarter {quarter}: {share}");
+    }
 }
 
 #[test]

@@ -107,10 +107,12 @@ pub enum KindArg {
     Multiplicative,
     /// L ← L + β(c).
     Additive,
+    /// Linear in the pace of the training: effects go with the learning rate, changes go on as with momentum.
+    Paced,
 }
 
 impl KindArg {
-    const ALL: [Self; 3] = [Self::Linear, Self::Multiplicative, Self::Additive];
+    const ALL: [Self; 4] = [Self::Linear, Self::Multiplicative, Self::Additive, Self::Paced];
 }
 
 impl From<KindArg> for Kind {
@@ -119,6 +121,7 @@ impl From<KindArg> for Kind {
             KindArg::Linear => Self::Linear,
             KindArg::Multiplicative => Self::Multiplicative,
             KindArg::Additive => Self::Additive,
+            KindArg::Paced => Self::Paced,
         }
     }
 }

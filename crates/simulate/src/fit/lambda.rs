@@ -5,9 +5,10 @@ use faer::{MatRef, Side};
 use super::design::Problem;
 use super::operator::Operator;
 use super::{FitOptions, Phase, Progress, assemble, query};
-use crate::judge::{errors, mean_square};
+use crate::judge::{Error, errors, mean_square};
 use crate::kind::Unseen;
 use crate::recorded::Recorded;
+use crate::roll_out::QUARTERS;
 use crate::simulator::Simulator;
 use crate::{Result, SimulateError};
 
@@ -34,47 +35,92 @@ pub struct Tried {
 pub struct Chosen {
     /// λ.
     pub lambda: f64,
+    /// γ of the paced kind; 0 of others, and of a single run.
+    pub memory: f64,
     /// What was tried; empty where λ was given.
     pub tried: Vec<Tried>,
     /// Runs that were held out in turn; 0 of a single run.
     pub n_validated: usize,
-    /// What standard deviations are multiplied with so that 90 % bands hold 90 % of the held-out losses; 1 where no run was
-    /// held out.
-    pub band_scale: f64,
+    /// What standard deviations are multiplied with so that 90 % bands hold 90 % of the held-out losses, in each
+    /// quarter of the runs; 1 where no run was held out.
+    pub band_scale: [f64; 4],
+}
+
+/// γ that are tried for a paced simulator.
+const MEMORIES: [f64; 7] = [0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95];
+
+/// What is validated: some of the queries, the runs in folds of which each is held out once.
+struct Validation<'a> {
+    recorded: Recorded,
+    folds: usize,
+    options: &'a FitOptions,
+    told: &'a (dyn Fn() + Sync),
 }
 
 pub(super) fn choose(recorded: &Recorded, options: &FitOptions, progress: Progress<'_>) -> Result<Chosen> {
-    let recorded = &sample(recorded);
+    let recorded = sample(recorded);
     let folds = FOLDS.min(recorded.runs.len());
     if folds < 2 {
-        return of_one_run(recorded, options);
+        return of_one_run(&recorded, options);
     }
-    let mut lambdas = options.lambda.map_or_else(|| grid(recorded, options), |lambda| vec![lambda]);
-    let passes = if options.lambda.is_some() { 1 } else { 2 };
-    let total = passes * folds * recorded.query_ids.len();
+    let memories: &[f64] = if options.kind.is_paced() { &MEMORIES } else { &[0.0] };
+    let searches = usize::from(options.lambda.is_none()) + if memories.len() > 1 { memories.len() } else { 0 };
+    let total = (searches + usize::from(options.draws > 0)) * folds * recorded.query_ids.len();
     let told = || progress(Phase::Validation, total);
-    let mut tried = Vec::new();
-    if options.lambda.is_none() {
-        let mut sums = vec![0.0; lambdas.len()];
-        for fold in 0..folds {
-            let simulators = of_fold(recorded, options, fold, folds, &lambdas, 0, &told)?;
-            for (sum, simulator) in sums.iter_mut().zip(&simulators) {
-                *sum += mean_square(&held_out(simulator, recorded, fold, folds)?) / folds as f64;
+    let lambdas = options.lambda.map_or_else(|| grid(&recorded, options), |lambda| vec![lambda]);
+    let validation = Validation { recorded, folds, options, told: &told };
+    // λ without memory first, then γ with this λ.
+    let tried = if options.lambda.is_none() { validation.tried(0.0, &lambdas)? } else { Vec::new() };
+    let lambda = options.lambda.map_or_else(|| best(&tried), Ok)?;
+    let mut memory = 0.0;
+    if memories.len() > 1 {
+        let error = |&m: &f64| Ok((m, validation.tried(m, &[lambda])?[0].error));
+        let errors = memories.iter().map(error).collect::<Result<Vec<_>>>()?;
+        let least = errors.iter().filter(|(_, error)| error.is_finite()).min_by(|x, y| x.1.total_cmp(&y.1));
+        memory = least.map_or(0.0, |(m, _)| *m);
+    }
+    let band_scale = if options.draws > 0 { validation.band_scale(memory, lambda)? } else { [1.0; QUARTERS] };
+    Ok(Chosen { lambda, memory, tried, n_validated: validation.recorded.runs.len(), band_scale })
+}
+
+impl Validation<'_> {
+    /// The all-steps error of each λ on the runs held out in turn.
+    fn tried(&self, memory: f64, lambdas: &[f64]) -> Result<Vec<Tried>> {
+        let mut tried: Vec<Tried> = lambdas.iter().map(|&lambda| Tried { lambda, error: 0.0 }).collect();
+        for fold in 0..self.folds {
+            for (t, simulator) in tried.iter_mut().zip(&self.of_fold(fold, memory, lambdas, 0)?) {
+                t.error += mean_square(&self.held_out(simulator, fold)?) / self.folds as f64;
             }
         }
-        tried = lambdas.iter().zip(sums).map(|(&lambda, error)| Tried { lambda, error }).collect();
-        lambdas = vec![best(&tried)?];
+        Ok(tried)
     }
-    let mut relative = Vec::new();
-    if options.draws > 0 {
-        for fold in 0..folds {
-            let simulators = of_fold(recorded, options, fold, folds, &lambdas, options.draws, &told)?;
-            for simulator in &simulators {
-                relative.extend(held_out(simulator, recorded, fold, folds)?.iter().map(|e| e.relative()));
+
+    /// What makes bands hold 90 % of the losses of runs held out in turn, in each quarter of the runs.
+    fn band_scale(&self, memory: f64, lambda: f64) -> Result<[f64; QUARTERS]> {
+        let mut relative: [Vec<f64>; QUARTERS] = Default::default();
+        for fold in 0..self.folds {
+            for simulator in &self.of_fold(fold, memory, &[lambda], self.options.draws)? {
+                self.held_out(simulator, fold)?.iter().for_each(|e| relative[e.quarter].push(e.relative()));
             }
         }
+        Ok(relative.map(conformal))
     }
-    Ok(Chosen { lambda: lambdas[0], tried, n_validated: recorded.runs.len(), band_scale: conformal(relative) })
+
+    /// A simulator for each λ, fitted on the runs that are not in a fold.
+    fn of_fold(&self, fold: usize, memory: f64, lambdas: &[f64], draws: usize) -> Result<Vec<Simulator>> {
+        let kept: Vec<usize> = (0..self.recorded.runs.len()).filter(|i| i % self.folds != fold).collect();
+        let part = self.recorded.part(&kept);
+        let options = FitOptions { unseen: Unseen::Mean, draws, ..*self.options };
+        let problem = Problem::new(&part, options.kind, memory);
+        let (_, fits) = query::fit_all(&problem, lambdas, draws, options.seed, self.told)?;
+        let each = lambdas.iter().zip(fits);
+        Ok(each.map(|(&l, fits)| assemble(&part, &problem, &options, l, [1.0; QUARTERS], fits)).collect())
+    }
+
+    fn held_out(&self, simulator: &Simulator, fold: usize) -> Result<Vec<Error>> {
+        let runs = self.recorded.runs.iter().enumerate().filter(|(i, _)| i % self.folds == fold);
+        Ok(runs.map(|(_, run)| errors(simulator, run)).collect::<Result<Vec<_>>>()?.concat())
+    }
 }
 
 /// Some of the queries.
@@ -85,32 +131,8 @@ fn sample(recorded: &Recorded) -> Recorded {
 }
 
 fn grid(recorded: &Recorded, options: &FitOptions) -> Vec<f64> {
-    let scale = Problem::new(recorded, options.kind).design.mean_square();
+    let scale = Problem::new(recorded, options.kind, 0.0).design.mean_square();
     EXPONENTS.map(|k| scale * 10f64.powf(f64::from(k) / 2.0)).collect()
-}
-
-/// A simulator for each λ, fitted on the runs that are not in a fold.
-fn of_fold(
-    recorded: &Recorded,
-    options: &FitOptions,
-    fold: usize,
-    folds: usize,
-    lambdas: &[f64],
-    draws: usize,
-    told: &(dyn Fn() + Sync),
-) -> Result<Vec<Simulator>> {
-    let kept: Vec<usize> = (0..recorded.runs.len()).filter(|i| i % folds != fold).collect();
-    let part = recorded.part(&kept);
-    let options = FitOptions { unseen: Unseen::Mean, draws, ..*options };
-    let problem = Problem::new(&part, options.kind);
-    let (_, fits) = query::fit_all(&problem, lambdas, draws, options.seed, told)?;
-    let each = lambdas.iter().zip(fits);
-    Ok(each.map(|(&lambda, fits)| assemble(&part, &problem, &options, lambda, 1.0, fits)).collect())
-}
-
-fn held_out(simulator: &Simulator, recorded: &Recorded, fold: usize, folds: usize) -> Result<Vec<crate::judge::Error>> {
-    let runs = recorded.runs.iter().enumerate().filter(|(i, _)| i % folds == fold);
-    Ok(runs.map(|(_, run)| errors(simulator, run)).collect::<Result<Vec<_>>>()?.concat())
 }
 
 /// The λ of the smallest error, the larger one of equally good ones.
@@ -134,11 +156,11 @@ fn conformal(mut relative: Vec<f64>) -> f64 {
 /// Generalised cross-validation (Golub, Heath and Wahba 1979), mean over queries:
 /// R ‖y − X θ‖² / (R − tr X (XᵀX + λI)⁻¹ Xᵀ)², by an eigendecomposition of XXᵀ.
 fn of_one_run(recorded: &Recorded, options: &FitOptions) -> Result<Chosen> {
-    let chosen = |lambda, tried| Chosen { lambda, tried, n_validated: 0, band_scale: 1.0 };
+    let chosen = |lambda, tried| Chosen { lambda, memory: 0.0, tried, n_validated: 0, band_scale: [1.0; QUARTERS] };
     if let Some(lambda) = options.lambda {
         return Ok(chosen(lambda, Vec::new()));
     }
-    let problem = Problem::new(recorded, options.kind);
+    let problem = Problem::new(recorded, options.kind, 0.0);
     let rows = problem.design.n_rows();
     if rows > MOST_ROWS {
         return Err(SimulateError::TooManyRows { rows, most: MOST_ROWS });

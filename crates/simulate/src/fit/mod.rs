@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use crate::kind::{Kind, Unseen};
 use crate::recorded::Recorded;
-use crate::roll_out::Dynamics;
+use crate::roll_out::QUARTERS;
 use crate::simulator::{Bands, Effects, Simulator};
 use crate::{Result, SimulateError};
 use design::Problem;
@@ -77,11 +77,11 @@ pub fn fit(recorded: &Recorded, options: &FitOptions, progress: Progress<'_>) ->
     if let Some(lambda) = options.lambda.filter(|l| !(l.is_finite() && *l > 0.0)) {
         return Err(SimulateError::Lambda { lambda });
     }
-    let problem = Problem::new(recorded, options.kind);
-    if problem.design.n_rows() == 0 || recorded.query_ids.is_empty() {
+    if recorded.runs.iter().all(|run| run.measured.len() < 2) || recorded.query_ids.is_empty() {
         return Err(SimulateError::NoIntervals);
     }
     let chosen = lambda::choose(recorded, options, progress)?;
+    let problem = Problem::new(recorded, options.kind, chosen.memory);
     let n_queries = recorded.query_ids.len();
     let told = || progress(Phase::Fit, n_queries);
     let (solver, fits) = query::fit_all(&problem, &[chosen.lambda], options.draws, options.seed, &told)?;
@@ -96,7 +96,7 @@ fn assemble(
     problem: &Problem,
     options: &FitOptions,
     lambda: f64,
-    band_scale: f64,
+    band_scale: [f64; QUARTERS],
     fits: Vec<QueryFit>,
 ) -> Simulator {
     let counts = recorded.counts();
@@ -119,7 +119,7 @@ fn assemble(
         unseen: options.unseen,
         first_losses: first_losses(recorded),
         lambda,
-        dynamics: Dynamics { every: problem.design.every },
+        dynamics: problem.design.dynamics.clone(),
         effects,
         bands: (options.draws > 0).then_some(Bands { noise, draws, scale: band_scale }),
     }

@@ -74,7 +74,7 @@ fn every_solver_gives_the_dense_solution_of_the_explicit_design_matrix() {
     for (n_runs, n_steps, every) in [(1, 6, 1), (5, 12, 1), (4, 12, 3)] {
         let recorded = recorded(n_runs, n_steps, every);
         for kind in [Kind::Linear, Kind::Multiplicative, Kind::Additive] {
-            let problem = Problem::new(&recorded, kind);
+            let problem = Problem::new(&recorded, kind, 0.0);
             for q in 0..2 {
                 let (x, y) = explicit(&recorded, kind, q);
                 let operator = Operator { kind, design: &problem.design, levels: &problem.levels[q] };
@@ -98,7 +98,7 @@ fn every_solver_gives_the_dense_solution_of_the_explicit_design_matrix() {
 #[test]
 fn the_cheapest_solver_follows_the_shape_of_the_problem() {
     let of = |recorded: &Recorded| {
-        let problem = Problem::new(recorded, Kind::Linear);
+        let problem = Problem::new(recorded, Kind::Linear, 0.0);
         let x = Operator { kind: Kind::Linear, design: &problem.design, levels: &problem.levels[0] };
         Solver::cheapest(&x, 1)
     };

@@ -62,7 +62,7 @@ fn evaluate(args: &SimulateEvaluateArgs, kind: Kind, runs: &Runs, context: Conte
     let figures = Figures::new(&judged).ok_or_else(|| CliError::Usage { option: "--hold-out", problem: problem() })?;
     let chosen = &fitted.chosen;
     let fit = json!({
-        "lambda": chosen.lambda, "runs_validated": chosen.n_validated, "band_scale": chosen.band_scale,
+        "lambda": chosen.lambda, "memory": chosen.memory, "runs_validated": chosen.n_validated, "band_scale": chosen.band_scale,
         "solver": fitted.solver.name(),
     });
     Ok(Evaluated { kind, judged, figures, seconds, fit })

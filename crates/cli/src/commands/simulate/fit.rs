@@ -38,7 +38,7 @@ pub fn run(args: &SimulateFitArgs, context: Context) -> CommandResult {
     simulator.save(folder.path())?;
     let mut folder = folder;
     folder.update_progress(json!({
-        "lambda": chosen.lambda,
+        "lambda": chosen.lambda, "memory": chosen.memory,
         "tried": chosen.tried.iter().map(|t| json!({ "lambda": t.lambda, "error": t.error })).collect::<Vec<_>>(),
         "runs_validated": chosen.n_validated,
         "band_scale": chosen.band_scale,
