@@ -35,8 +35,6 @@ pub(crate) struct Dynamics {
     /// Steps between two measurements of the fitted runs, which are one step of the simulator: α and β are those of all its
     /// batches together. On the way through such a step L is linear in the part that is done.
     pub every: usize,
-    /// η̄ that learning rates are divided by, where they matter.
-    pub mean_rate: Option<f64>,
     /// γ, the part of the last whole step's change that goes on.
     pub memory: f64,
 }
@@ -52,17 +50,12 @@ struct Place<'a> {
 }
 
 impl Dynamics {
-    /// What effects are multiplied with at a learning rate.
-    pub fn pace(&self, learning_rate: f64) -> f64 {
-        self.mean_rate.map_or(1.0, |mean| learning_rate / mean)
-    }
-
-    /// Adds up effects, by `add` of (example, pace, α − 1, β), and shows `see` the sums after every step of the curriculum.
+    /// Adds up effects, by `add` of (example, α − 1, β), and shows `see` the sums after every step of the curriculum.
     fn walk(
         &self,
         curriculum: &Curriculum,
         n_queries: usize,
-        add: impl Fn(usize, f64, &mut [f64], &mut [f64]),
+        add: impl Fn(usize, &mut [f64], &mut [f64]),
         mut see: impl FnMut(&Place<'_>),
     ) {
         let (mut a, mut b) = (vec![0.0; n_queries], vec![0.0; n_queries]);
@@ -71,8 +64,7 @@ impl Dynamics {
                 a.fill(0.0);
                 b.fill(0.0);
             }
-            let pace = self.pace(curriculum.learning_rates[t]);
-            batch.iter().for_each(|&i| add(i, pace, &mut a, &mut b));
+            batch.iter().for_each(|&i| add(i, &mut a, &mut b));
             let part = (t % self.every + 1) as f64 / self.every as f64;
             see(&Place { a: &a, b: &b, part });
         }
@@ -83,7 +75,7 @@ impl Dynamics {
         &self,
         curriculum: &Curriculum,
         first: &[f64],
-        add: impl Fn(usize, f64, &mut [f64], &mut [f64]),
+        add: impl Fn(usize, &mut [f64], &mut [f64]),
     ) -> Vec<f64> {
         let q = first.len();
         let mut out = Vec::with_capacity((curriculum.n_steps() + 1) * q);
@@ -102,12 +94,7 @@ impl Dynamics {
     }
 
     /// `[T + 1, Q]` The variance that independent noise of variance `noise` `[Q]` per whole step leaves in the losses.
-    fn noise(
-        &self,
-        curriculum: &Curriculum,
-        noise: &[f64],
-        add: impl Fn(usize, f64, &mut [f64], &mut [f64]),
-    ) -> Vec<f64> {
+    fn noise(&self, curriculum: &Curriculum, noise: &[f64], add: impl Fn(usize, &mut [f64], &mut [f64])) -> Vec<f64> {
         let q = noise.len();
         let mut out = Vec::with_capacity((curriculum.n_steps() + 1) * q);
         out.resize(q, 0.0);
@@ -140,11 +127,11 @@ pub(crate) fn variance(
 ) -> Vec<f64> {
     let q = bands.noise.len();
     let first = &losses[..q];
-    let noise = dynamics.noise(curriculum, &bands.noise, |i, pace, a, b| effects.add(i, pace, a, b));
+    let noise = dynamics.noise(curriculum, &bands.noise, |i, a, b| effects.add(i, a, b));
     let squares = |draw: &Effects| {
-        let drawn = dynamics.losses(curriculum, first, |i, pace, a, b| {
-            effects.add(i, pace, a, b);
-            draw.add(i, pace, a, b);
+        let drawn = dynamics.losses(curriculum, first, |i, a, b| {
+            effects.add(i, a, b);
+            draw.add(i, a, b);
         });
         drawn.iter().zip(losses).map(|(x, l)| (x - l).powi(2)).collect::<Vec<f64>>()
     };

@@ -47,11 +47,11 @@ pub(crate) struct Bands {
 }
 
 impl Effects {
-    /// Adds `pace` times those of an example to sums `[Q]`.
-    pub fn add(&self, example: usize, pace: f64, a: &mut [f64], b: &mut [f64]) {
+    /// Adds those of an example to sums `[Q]`.
+    pub fn add(&self, example: usize, a: &mut [f64], b: &mut [f64]) {
         for (sums, effects) in [(a, &self.a), (b, &self.b)] {
             let of = effects.iter().skip(example * sums.len());
-            sums.iter_mut().zip(of).for_each(|(sum, x)| *sum += pace * x);
+            sums.iter_mut().zip(of).for_each(|(sum, x)| *sum += x);
         }
     }
 }
@@ -92,7 +92,7 @@ impl Simulator {
         self.lambda
     }
 
-    /// γ of the paced kind; 0 of others.
+    /// γ of the momentum kind; 0 of others.
     pub fn memory(&self) -> f64 {
         self.dynamics.memory
     }
@@ -119,7 +119,7 @@ impl Simulator {
     /// to give these the mean; first losses for another number of queries.
     pub fn roll_out(&self, curriculum: &Curriculum, first: &[f64]) -> Result<RollOut> {
         let unseen = self.check(curriculum, first)?;
-        let losses = self.dynamics.losses(curriculum, first, |i, pace, a, b| self.effects.add(i, pace, a, b));
+        let losses = self.dynamics.losses(curriculum, first, |i, a, b| self.effects.add(i, a, b));
         let (mut lower, mut upper) = (Vec::new(), Vec::new());
         if let Some(bands) = &self.bands {
             let variance = variance(&self.dynamics, &self.effects, bands, curriculum, &losses);

@@ -9,8 +9,7 @@ const N: usize = 12;
 const Q: usize = 5;
 const BATCH: usize = 3;
 
-/// Losses follow L ← L (1 + Σ A) + Σ B + noise; in the world of the paced kind learning rates fall from 1 to 0, effects with
-/// them, and 0.8 of each change goes on.
+/// Losses follow L ← L (1 + Σ A) + Σ B + noise; in the world of the momentum kind 0.8 of each change goes on.
 struct World {
     kind: Kind,
     a: Vec<[f64; Q]>,
@@ -36,23 +35,18 @@ impl World {
             (0..n_steps).map(|_| (0..BATCH).map(|_| rng.random_range(0..N)).collect()).collect();
         let mut losses: Vec<f64> = (0..Q).map(|_| rng.random_range(1.0..3.0)).collect();
         let (mut measured, mut now, mut change) = (vec![0], losses.clone(), [0.0; Q]);
-        let paced = self.kind == Kind::Paced;
-        let rate = |t: usize| if paced { 1.0 - t as f64 / n_steps as f64 } else { 1.0 };
-        let learning_rates: Vec<f64> = (0..n_steps).map(rate).collect();
-        let mean = learning_rates.iter().sum::<f64>() / n_steps as f64;
+        let memory = if self.kind == Kind::Momentum { 0.8 } else { 0.0 };
         for (t, batches) in batches.chunks(every).enumerate() {
             for q in 0..Q {
                 let sum = |x: &[[f64; Q]]| batches.iter().flatten().map(|&i| x[i][q]).sum::<f64>();
                 let noise: f64 = (0..12).map(|_| rng.random::<f64>() - 0.5).sum();
-                let pace = learning_rates[t * every] / mean;
-                let goes_on = if paced { 0.8 * change[q] } else { 0.0 };
-                change[q] = goes_on + pace * (now[q] * sum(&self.a) + sum(&self.b)) + self.noise * noise;
+                change[q] = memory * change[q] + now[q] * sum(&self.a) + sum(&self.b) + self.noise * noise;
                 now[q] += change[q];
             }
             measured.push(((t + 1) * every).min(n_steps) as u64);
             losses.extend(&now);
         }
-        let curriculum = Curriculum { batches, learning_rates };
+        let curriculum = Curriculum { batches, learning_rates: vec![1.0; n_steps] };
         Run { name: format!("run-{seed}"), curriculum, measured, losses }
     }
 
@@ -77,7 +71,7 @@ fn each_kind_finds_the_parameters_of_its_own_world_and_simulates_its_runs_exactl
         let world = World::new(kind, 0.0);
         let options = FitOptions { lambda: Some(1e-11), draws: 0, ..FitOptions::new(kind) };
         let simulator = fitted(&world.recorded(0..20, 30, 1), options);
-        assert_eq!(simulator.memory(), if kind == Kind::Paced { 0.8 } else { 0.0 });
+        assert_eq!(simulator.memory(), if kind == Kind::Momentum { 0.8 } else { 0.0 });
         for i in 0..N {
             let off = |found: Vec<f64>, real: [f64; Q]| largest(found.iter().zip(real).map(|(x, y)| x - y));
             assert!(off(simulator.a(i), world.a[i]) < 1e-8, "{kind:?}");
@@ -121,7 +115,7 @@ fn losses_measured_every_k_steps_are_steps_of_k_batches() {
 
 #[test]
 fn ninety_percent_bands_hold_ninety_percent_of_new_losses() {
-    for kind in [Kind::Linear, Kind::Paced] {
+    for kind in [Kind::Linear, Kind::Momentum] {
         bands_hold(kind);
     }
 }

@@ -107,12 +107,12 @@ pub enum KindArg {
     Multiplicative,
     /// L ← L + β(c).
     Additive,
-    /// Linear in the pace of the training: effects go with the learning rate, changes go on as with momentum.
-    Paced,
+    /// Linear, with momentum (a part of each change goes on) and effects that are shrunk to what all examples share.
+    Momentum,
 }
 
 impl KindArg {
-    const ALL: [Self; 4] = [Self::Linear, Self::Multiplicative, Self::Additive, Self::Paced];
+    const ALL: [Self; 4] = [Self::Linear, Self::Multiplicative, Self::Additive, Self::Momentum];
 }
 
 impl From<KindArg> for Kind {
@@ -121,7 +121,7 @@ impl From<KindArg> for Kind {
             KindArg::Linear => Self::Linear,
             KindArg::Multiplicative => Self::Multiplicative,
             KindArg::Additive => Self::Additive,
-            KindArg::Paced => Self::Paced,
+            KindArg::Momentum => Self::Momentum,
         }
     }
 }

@@ -4,11 +4,11 @@ use crate::kind::Kind;
 use crate::recorded::{Recorded, Run};
 use crate::roll_out::Dynamics;
 
-/// The rows: which train examples an interval contained, how often (in the paced kind: how often times η_t / η̄, added up). The same for all queries.
+/// The rows: which train examples an interval contained, how often. The same for all queries.
 #[derive(Clone, Debug)]
 pub(crate) struct Design {
-    /// n.
-    pub n_examples: usize,
+    /// n; one more where there is a column of what all examples share.
+    pub n_columns: usize,
     /// How effects become losses; γ is that of the targets.
     pub dynamics: Dynamics,
     /// `[R + 1]` Where the entries of a row start.
@@ -26,24 +26,28 @@ pub(crate) struct Problem {
     pub levels: Vec<Vec<f64>>,
     /// `[Q][R]` L_t − L_{t−1} − γ (L_{t−1} − L_{t−2}), where the last is 0 in the first interval of a run.
     pub changes: Vec<Vec<f64>>,
+    /// `[Q]` What levels and changes were divided by: in the momentum kind the mean level, so that one λ suits queries of small
+    /// and of large losses, and A as well as B; else 1.
+    pub units: Vec<f64>,
 }
 
 impl Design {
     fn new(recorded: &Recorded, kind: Kind, memory: f64) -> Self {
-        let n_examples = recorded.train_ids.len();
-        let mean_rate = if kind.is_paced() { mean_rate(recorded) } else { None };
-        let dynamics = Dynamics { every: every(recorded), mean_rate, memory };
-        let mut design = Self { n_examples, dynamics, starts: vec![0], entries: Vec::new() };
-        let mut times = vec![0.0; n_examples];
+        let n_columns = recorded.train_ids.len() + usize::from(kind.has_momentum());
+        let dynamics = Dynamics { every: every(recorded), memory };
+        let mut design = Self { n_columns, dynamics, starts: vec![0], entries: Vec::new() };
+        let mut times = vec![0.0; n_columns];
         for run in &recorded.runs {
             for (from, to) in intervals(run) {
                 let mut examples: Vec<usize> = run.curriculum.batches[from..to].concat();
-                for t in from..to {
-                    let pace = design.dynamics.pace(run.curriculum.learning_rates[t]);
-                    run.curriculum.batches[t].iter().for_each(|&i| times[i] += pace);
-                }
+                examples.iter().for_each(|&i| times[i] += 1.0);
+                let n_times = examples.len() as f64;
                 examples.sort_unstable();
                 examples.dedup();
+                if kind.has_momentum() {
+                    examples.push(n_columns - 1);
+                    times[n_columns - 1] = n_times;
+                }
                 design.entries.extend(examples.iter().map(|&i| (i as u32, times[i])));
                 examples.iter().for_each(|&i| times[i] = 0.0);
                 design.starts.push(design.entries.len());
@@ -69,7 +73,7 @@ impl Design {
 
     /// Mean over the train examples of Σ times².
     pub fn mean_square(&self) -> f64 {
-        self.entries.iter().map(|(_, times)| times * times).sum::<f64>() / self.n_examples.max(1) as f64
+        self.entries.iter().map(|(_, times)| times * times).sum::<f64>() / self.n_columns.max(1) as f64
     }
 }
 
@@ -89,20 +93,21 @@ impl Problem {
                 }
             }
         }
-        Self { kind, design: Design::new(recorded, kind, memory), levels, changes }
+        let mut units = vec![1.0; n_queries];
+        if kind.has_momentum() {
+            for (q, unit) in units.iter_mut().enumerate() {
+                let mean = levels[q].iter().map(|l: &f64| l.abs()).sum::<f64>() / levels[q].len().max(1) as f64;
+                *unit = if mean > 0.0 { mean } else { 1.0 };
+                levels[q].iter_mut().chain(&mut changes[q]).for_each(|x| *x /= *unit);
+            }
+        }
+        Self { kind, units, design: Design::new(recorded, kind, memory), levels, changes }
     }
 }
 
 /// The steps between two measurements.
 fn intervals(run: &Run) -> impl Iterator<Item = (usize, usize)> + '_ {
     run.measured.windows(2).map(|pair| (pair[0] as usize, pair[1] as usize))
-}
-
-/// η̄ over all steps; none where it is 0.
-fn mean_rate(recorded: &Recorded) -> Option<f64> {
-    let rates = || recorded.runs.iter().flat_map(|run| &run.curriculum.learning_rates);
-    let mean = rates().sum::<f64>() / rates().count() as f64;
-    (mean.is_finite() && mean != 0.0).then_some(mean)
 }
 
 /// The most frequent number of steps of an interval, the smaller one of equally frequent ones; 1 without intervals.

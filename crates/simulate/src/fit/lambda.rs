@@ -35,7 +35,7 @@ pub struct Tried {
 pub struct Chosen {
     /// λ.
     pub lambda: f64,
-    /// γ of the paced kind; 0 of others, and of a single run.
+    /// γ of the momentum kind; 0 of others, and of a single run.
     pub memory: f64,
     /// What was tried; empty where λ was given.
     pub tried: Vec<Tried>,
@@ -46,7 +46,7 @@ pub struct Chosen {
     pub band_scale: [f64; 4],
 }
 
-/// γ that are tried for a paced simulator.
+/// γ that are tried for a simulator with momentum.
 const MEMORIES: [f64; 7] = [0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95];
 
 /// What is validated: some of the queries, the runs in folds of which each is held out once.
@@ -63,7 +63,7 @@ pub(super) fn choose(recorded: &Recorded, options: &FitOptions, progress: Progre
     if folds < 2 {
         return of_one_run(&recorded, options);
     }
-    let memories: &[f64] = if options.kind.is_paced() { &MEMORIES } else { &[0.0] };
+    let memories: &[f64] = if options.kind.has_momentum() { &MEMORIES } else { &[0.0] };
     let searches = usize::from(options.lambda.is_none()) + if memories.len() > 1 { memories.len() } else { 0 };
     let total = (searches + usize::from(options.draws > 0)) * folds * recorded.query_ids.len();
     let told = || progress(Phase::Validation, total);

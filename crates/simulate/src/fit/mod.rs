@@ -110,7 +110,7 @@ fn assemble(
     let effects = columns(&|fit| &fit.theta);
     let draws: Vec<Effects> =
         (0..options.draws).into_par_iter().map(|k| columns(&|fit: &QueryFit| &fit.draws[k])).collect();
-    let noise = fits.iter().map(|fit| fit.noise).collect();
+    let noise = fits.iter().zip(&problem.units).map(|(fit, unit)| fit.noise * unit * unit).collect();
     Simulator {
         kind: options.kind,
         train_ids: recorded.train_ids.clone(),
@@ -127,15 +127,18 @@ fn assemble(
 
 /// `[n, Q]` A and B of the parameters `[p]` of each query.
 fn by_example(problem: &Problem, fits: &[QueryFit], theta: &dyn Fn(&QueryFit) -> &Vec<f64>) -> Effects {
-    let n = problem.design.n_examples;
-    let part = |start: usize| {
-        let rows = (0..n).flat_map(|i| fits.iter().map(move |fit| theta(fit)[start + i]));
-        rows.collect::<Vec<f64>>()
+    let columns = problem.design.n_columns;
+    let shared = problem.kind.has_momentum();
+    let n = columns - usize::from(shared);
+    let of = |theta: &[f64], start: usize, i: usize| theta[start + i] + if shared { theta[start + n] } else { 0.0 };
+    let part = |start: usize, units: &[f64]| {
+        let row = |i: usize| fits.iter().zip(units).map(move |(fit, unit)| unit * of(theta(fit), start, i));
+        (0..n).flat_map(row).collect::<Vec<f64>>()
     };
     let (has_a, has_b) = (problem.kind.has_a(), problem.kind.has_b());
     Effects {
-        a: if has_a { part(0) } else { Vec::new() },
-        b: if has_b { part(if has_a { n } else { 0 }) } else { Vec::new() },
+        a: if has_a { part(0, &vec![1.0; fits.len()]) } else { Vec::new() },
+        b: if has_b { part(if has_a { columns } else { 0 }, &problem.units) } else { Vec::new() },
     }
 }
 

@@ -20,13 +20,13 @@ impl Operator<'_> {
 
     /// p.
     pub fn n_params(&self) -> usize {
-        self.design.n_examples * (usize::from(self.kind.has_a()) + usize::from(self.kind.has_b()))
+        self.design.n_columns * (usize::from(self.kind.has_a()) + usize::from(self.kind.has_b()))
     }
 
     /// The factors that there are, with the position of their first parameter.
     fn parts(&self, row: usize) -> impl Iterator<Item = (usize, f64)> + Clone {
         let (a, b) = self.factors(row);
-        let n = self.design.n_examples;
+        let n = self.design.n_columns;
         a.into_iter().chain(b).enumerate().map(move |(part, factor)| (part * n, factor))
     }
 
@@ -72,7 +72,7 @@ impl Operator<'_> {
     /// Adds the lower triangle of XXᵀ `[R, R]` to a matrix, given column by column.
     pub fn add_kernel(&self, kernel: &mut [f64]) {
         let rows = self.design.n_rows();
-        let mut scattered = vec![0.0; self.design.n_examples];
+        let mut scattered = vec![0.0; self.design.n_columns];
         for (t, column) in kernel.chunks_exact_mut(rows.max(1)).enumerate() {
             self.design.row(t).for_each(|(i, times)| scattered[i] = times);
             for s in t..rows {

@@ -39,7 +39,7 @@ impl Solver {
     /// The cheapest one by counted operations, for `solves` right-hand sides.
     pub(crate) fn cheapest(x: &Operator<'_>, solves: usize) -> Self {
         let (rows, p, solves) = (x.design.n_rows() as f64, x.n_params() as f64, solves as f64);
-        let entries = x.design.n_entries() as f64 * p / x.design.n_examples.max(1) as f64;
+        let entries = x.design.n_entries() as f64 * p / x.design.n_columns.max(1) as f64;
         let width = entries / rows.max(1.0);
         let dense = |d: f64| if d > MOST_DENSE as f64 { f64::INFINITY } else { d * d * d / 3.0 + 2.0 * solves * d * d };
         let normal = dense(p) + SCATTERED * entries * width;
