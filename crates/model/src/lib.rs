@@ -36,7 +36,7 @@ pub use error::{ModelError, Result};
 pub use folder::{load, load_on, model_files, save, tokenizer_file, tokenizer_json};
 pub use groups::LayerGroups;
 pub use layers::{LayerId, LayerSpec};
-pub use model::Model;
+pub use model::{Model, normal};
 pub use objective::{Measurement, Objective};
 pub use params::{Init, ParamId, ParamSpec, Params, Storage};
 pub use reference::Reference;

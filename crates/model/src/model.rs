@@ -403,8 +403,8 @@ pub(crate) fn start(seed: u64, index: usize, spec: &ParamSpec) -> Vec<f32> {
     }
 }
 
-/// A unit normal number by Box and Muller.
-fn normal(rng: &mut impl rand::Rng) -> f64 {
+/// A unit normal number by Box and Muller, of two draws.
+pub fn normal(rng: &mut impl rand::Rng) -> f64 {
     let (u, v): (f64, f64) = (rng.random(), rng.random());
     (-2.0 * (1.0 - u).ln()).sqrt() * (std::f64::consts::TAU * v).cos()
 }

@@ -122,20 +122,6 @@ pub enum SimulateError {
         /// A run with it.
         other: String,
     },
-    /// An id that is in no list.
-    #[error("{}: run `{run}`, step {step}: `{id}` is no known {what}", path.display())]
-    UnknownId {
-        /// The log.
-        path: PathBuf,
-        /// The run.
-        run: String,
-        /// The step.
-        step: u64,
-        /// The id.
-        id: String,
-        /// "train example" or "query".
-        what: &'static str,
-    },
     /// A curriculum that is not well-formed.
     #[error("a curriculum of {batches} batches has {rates} learning rates")]
     CurriculumShape {

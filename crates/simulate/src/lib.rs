@@ -22,5 +22,5 @@ pub use judge::{Judged, judge};
 pub use kind::{Kind, Unseen};
 pub use log::find_logs;
 pub use recorded::{Recorded, Run};
-pub use roll_out::RollOut;
+pub use roll_out::{QUARTERS, RollOut};
 pub use simulator::Simulator;

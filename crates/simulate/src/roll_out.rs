@@ -9,7 +9,7 @@ use crate::simulator::{Bands, Effects};
 pub(crate) const Z90: f64 = 1.644_853_626_951_472_2;
 
 /// Parts of a run of which bands have a scale of their own.
-pub(crate) const QUARTERS: usize = 4;
+pub const QUARTERS: usize = 4;
 
 /// The quarter of a run that a measurement before `step` ≥ 1 belongs to; step 0 counts to the first one.
 pub(crate) fn quarter(step: usize, n_steps: usize) -> usize {

@@ -79,7 +79,7 @@ impl<B: Backend> Runs<B> {
         loaded.watched = without_texts(loaded.watched);
         let runs = Self { job, loaded, spec, vary, keep_models };
         // What is refused is refused before the first run.
-        runs.trainer(0)?;
+        runs.trainer(runs.plan(0)?)?;
         Ok(runs)
     }
 
@@ -160,23 +160,19 @@ impl<B: Backend> Runs<B> {
         let merge = self.job.config.lora.as_ref().is_some_and(|lora| lora.merge);
         let output =
             |run: RunFolder| Output::new(run, &name, tokenizer).with_model(self.keep_models).with_merged(merge);
-        let spec = self.spec_of(number)?;
-        let trained = train_in(&folder, spec, Overwrite::Refuse, self.trainer(number)?, output, &mut Told(told))?;
+        let plan = self.plan(number)?;
+        let mut spec = self.spec.clone();
+        spec.config["runs"]["curriculum"] = self.facts(number, &plan);
+        let trained = train_in(&folder, spec, Overwrite::Refuse, self.trainer(plan)?, output, &mut Told(told))?;
         if trained == Outcome::Finished {
             told(Event::Finished);
         }
         Ok(RunFolder::open_complete(&folder, "training")?.manifest().timings.clone())
     }
 
-    fn trainer(&self, number: u64) -> Result<Trainer<B>> {
+    fn trainer(&self, plan: Plan) -> Result<Trainer<B>> {
         let Loaded { model, train, watched, .. } = &self.loaded;
-        Trainer::new(model.clone(), train.clone(), watched.clone(), self.plan(number)?)
-    }
-
-    fn spec_of(&self, number: u64) -> Result<RunSpec> {
-        let mut spec = self.spec.clone();
-        spec.config["runs"]["curriculum"] = self.facts(number, &self.plan(number)?);
-        Ok(spec)
+        Trainer::new(model.clone(), train.clone(), watched.clone(), plan)
     }
 
     /// What tells a run from the others.

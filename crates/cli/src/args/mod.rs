@@ -234,8 +234,13 @@ pub struct OutArgs {
 impl OutArgs {
     /// What to do with a run of other settings that is there.
     pub fn overwrite(&self) -> Overwrite {
-        if self.overwrite { Overwrite::Replace } else { Overwrite::Refuse }
+        overwrite(self.overwrite)
     }
+}
+
+/// What `--overwrite` says.
+fn overwrite(given: bool) -> Overwrite {
+    if given { Overwrite::Replace } else { Overwrite::Refuse }
 }
 
 /// `etymon quickstart`.

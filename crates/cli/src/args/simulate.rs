@@ -57,7 +57,7 @@ pub struct SimulateEvaluateArgs {
     #[command(flatten)]
     pub fit: SimulateLogArgs,
     /// Forms of simulators
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = KindArg::ALL)]
+    #[arg(long, value_enum, value_delimiter = ',', default_values_t = KindArg::value_variants().iter().copied())]
     pub kinds: Vec<KindArg>,
     /// Judge by the last N runs, which are left out of the fit
     #[arg(long, value_name = "N", default_value_t = 8)]
@@ -109,10 +109,6 @@ pub enum KindArg {
     Additive,
     /// Linear, with momentum (a part of each change goes on) and effects that are shrunk to what all examples share.
     Momentum,
-}
-
-impl KindArg {
-    const ALL: [Self; 4] = [Self::Linear, Self::Multiplicative, Self::Additive, Self::Momentum];
 }
 
 impl From<KindArg> for Kind {

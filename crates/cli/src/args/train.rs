@@ -51,7 +51,7 @@ pub struct TrainArgs {
 impl TrainArgs {
     /// What to do with a run of other settings that is there.
     pub fn overwrite(&self) -> Overwrite {
-        if self.overwrite { Overwrite::Replace } else { Overwrite::Refuse }
+        super::overwrite(self.overwrite)
     }
 }
 

@@ -1,13 +1,12 @@
 //! Responses of many train examples: one small file for each, so that an interrupted run goes on.
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use etymon_data::{Batch, Example, Padding};
 use etymon_model::{Consumer, Measurement, Model, Objective};
 use etymon_store::{read_json, write_json_atomic};
 use etymon_tensor::Backend;
+use etymon_train::Workers;
 use serde::{Deserialize, Serialize};
 
 use super::minimise::Minimiser;
@@ -60,25 +59,11 @@ impl ResponseFolder {
         told: &Change<'_>,
     ) -> Result<Vec<Response>> {
         let before = single(|| values(proximal.base(), queries, self.measurement))?;
-        let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let failure: Mutex<Option<PbrfError>> = Mutex::new(None);
-        let work = || {
-            while !stop.load(Ordering::Relaxed) {
-                let Some(example) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) else { break };
-                match single(|| self.one(proximal, example, queries, &before)) {
-                    Ok(response) => told(&response),
-                    Err(error) => {
-                        stop.store(true, Ordering::Relaxed);
-                        failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert(error);
-                    }
-                }
-            }
-        };
-        std::thread::scope(|scope| (0..workers.max(1)).for_each(|_| drop(scope.spawn(work))));
-        match failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
-            Some(error) => Err(error),
-            None => wanted.iter().map(|e| Ok(read_json(&self.file(e))?)).collect(),
-        }
+        Workers { runs: workers, threads: 1 }.run(wanted.len(), |i| {
+            told(&self.one(proximal, &wanted[i], queries, &before)?);
+            Ok::<_, PbrfError>(())
+        })?;
+        wanted.iter().map(|e| Ok(read_json(&self.file(e))?)).collect()
     }
 
     fn one<B: Backend>(

@@ -32,7 +32,7 @@ pub(crate) struct Problem {
 }
 
 impl Design {
-    fn new(recorded: &Recorded, kind: Kind, memory: f64) -> Self {
+    pub fn new(recorded: &Recorded, kind: Kind, memory: f64) -> Self {
         let n_columns = recorded.train_ids.len() + usize::from(kind.has_momentum());
         let dynamics = Dynamics { every: every(recorded), memory };
         let mut design = Self { n_columns, dynamics, starts: vec![0], entries: Vec::new() };

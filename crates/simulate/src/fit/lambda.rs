@@ -2,7 +2,7 @@
 
 use faer::{MatRef, Side};
 
-use super::design::Problem;
+use super::design::{Design, Problem};
 use super::operator::Operator;
 use super::{FitOptions, Phase, Progress, assemble, query};
 use crate::judge::{Error, errors, mean_square};
@@ -18,6 +18,8 @@ const FOLDS: usize = 4;
 const MOST_QUERIES: usize = 32;
 /// λ are tried from 10^(first/2) to 10^(last/2) times the mean of Σ times² of the train examples.
 const EXPONENTS: std::ops::RangeInclusive<i32> = -8..=4;
+/// γ that are tried for a simulator with momentum.
+const MEMORIES: [f64; 7] = [0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95];
 /// Rows of generalised cross-validation, which decomposes a matrix of rows².
 const MOST_ROWS: usize = 4096;
 
@@ -43,11 +45,8 @@ pub struct Chosen {
     pub n_validated: usize,
     /// What standard deviations are multiplied with so that 90 % bands hold 90 % of the held-out losses, in each
     /// quarter of the runs; 1 where no run was held out.
-    pub band_scale: [f64; 4],
+    pub band_scale: [f64; QUARTERS],
 }
-
-/// γ that are tried for a simulator with momentum.
-const MEMORIES: [f64; 7] = [0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95];
 
 /// What is validated: some of the queries, the runs in folds of which each is held out once.
 struct Validation<'a> {
@@ -67,7 +66,8 @@ pub(super) fn choose(recorded: &Recorded, options: &FitOptions, progress: Progre
     let searches = usize::from(options.lambda.is_none()) + if memories.len() > 1 { memories.len() } else { 0 };
     let total = (searches + usize::from(options.draws > 0)) * folds * recorded.query_ids.len();
     let told = || progress(Phase::Validation, total);
-    let lambdas = options.lambda.map_or_else(|| grid(&recorded, options), |lambda| vec![lambda]);
+    let lambdas =
+        options.lambda.map_or_else(|| grid(&Design::new(&recorded, options.kind, 0.0)), |lambda| vec![lambda]);
     let validation = Validation { recorded, folds, options, told: &told };
     // λ without memory first, then γ with this λ.
     let tried = if options.lambda.is_none() { validation.tried(0.0, &lambdas)? } else { Vec::new() };
@@ -130,8 +130,8 @@ fn sample(recorded: &Recorded) -> Recorded {
     recorded.queries(&(0..most).map(|k| k * n / most.max(1)).collect::<Vec<_>>())
 }
 
-fn grid(recorded: &Recorded, options: &FitOptions) -> Vec<f64> {
-    let scale = Problem::new(recorded, options.kind, 0.0).design.mean_square();
+fn grid(design: &Design) -> Vec<f64> {
+    let scale = design.mean_square();
     EXPONENTS.map(|k| scale * 10f64.powf(f64::from(k) / 2.0)).collect()
 }
 
@@ -165,8 +165,7 @@ fn of_one_run(recorded: &Recorded, options: &FitOptions) -> Result<Chosen> {
     if rows > MOST_ROWS {
         return Err(SimulateError::TooManyRows { rows, most: MOST_ROWS });
     }
-    let mut tried: Vec<Tried> =
-        grid(recorded, options).into_iter().map(|lambda| Tried { lambda, error: 0.0 }).collect();
+    let mut tried: Vec<Tried> = grid(&problem.design).into_iter().map(|lambda| Tried { lambda, error: 0.0 }).collect();
     for (levels, changes) in problem.levels.iter().zip(&problem.changes) {
         let x = Operator { kind: problem.kind, design: &problem.design, levels };
         let mut kernel = vec![0.0; rows * rows];

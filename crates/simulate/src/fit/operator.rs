@@ -13,19 +13,15 @@ pub(crate) struct Operator<'a> {
 }
 
 impl Operator<'_> {
-    /// What the sums over A and over B of row r are multiplied with.
-    fn factors(&self, row: usize) -> (Option<f64>, Option<f64>) {
-        (self.kind.has_a().then(|| self.levels[row]), self.kind.has_b().then_some(1.0))
-    }
-
     /// p.
     pub fn n_params(&self) -> usize {
         self.design.n_columns * (usize::from(self.kind.has_a()) + usize::from(self.kind.has_b()))
     }
 
-    /// The factors that there are, with the position of their first parameter.
+    /// What the sums over A and over B of a row are multiplied with, of these what the kind has, each with the position of its
+    /// first parameter.
     fn parts(&self, row: usize) -> impl Iterator<Item = (usize, f64)> + Clone {
-        let (a, b) = self.factors(row);
+        let (a, b) = (self.kind.has_a().then(|| self.levels[row]), self.kind.has_b().then_some(1.0));
         let n = self.design.n_columns;
         a.into_iter().chain(b).enumerate().map(move |(part, factor)| (part * n, factor))
     }

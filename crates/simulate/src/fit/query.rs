@@ -1,7 +1,7 @@
 //! The ridge regressions of the queries.
 
 use etymon_evaluate::Stream;
-use rand::RngExt;
+use etymon_model::normal;
 use rayon::prelude::*;
 
 use super::design::Problem;
@@ -34,14 +34,14 @@ pub(crate) fn fit_all(
     let operator = |q: usize| Operator { kind: problem.kind, design: &problem.design, levels: &problem.levels[q] };
     let solver = Solver::cheapest(&operator(0), 1 + draws);
     let n_queries = problem.changes.len();
-    let per_query: Vec<Vec<QueryFit>> = if problem.kind.has_a() {
+    let fits = if problem.kind.has_a() {
         let of_query = |q: usize| {
             let gram = Gram::new(operator(q), solver);
             let fits = each_lambda(gram, lambdas, |ridge| fit_query(ridge, problem, q, draws, seed));
             told();
             fits
         };
-        (0..n_queries).into_par_iter().map(of_query).collect::<Result<_>>()?
+        by_lambda((0..n_queries).into_par_iter().map(of_query).collect::<Result<_>>()?, lambdas.len())
     } else {
         // X has no losses in it: one system for all queries.
         let of_lambda = |ridge: &Ridge<'_>| {
@@ -50,13 +50,18 @@ pub(crate) fn fit_all(
         };
         let fits = each_lambda(Gram::new(operator(0), solver), lambdas, of_lambda)?;
         (0..n_queries).for_each(|_| told());
-        return Ok((solver, fits));
+        fits
     };
-    let mut per_lambda: Vec<Vec<QueryFit>> = lambdas.iter().map(|_| Vec::with_capacity(n_queries)).collect();
+    Ok((solver, fits))
+}
+
+/// `[Q][λ]` → `[λ][Q]`.
+fn by_lambda(per_query: Vec<Vec<QueryFit>>, n_lambdas: usize) -> Vec<Vec<QueryFit>> {
+    let mut per_lambda: Vec<Vec<QueryFit>> = (0..n_lambdas).map(|_| Vec::with_capacity(per_query.len())).collect();
     for fits in per_query {
         per_lambda.iter_mut().zip(fits).for_each(|(list, fit)| list.push(fit));
     }
-    Ok((solver, per_lambda))
+    per_lambda
 }
 
 /// Does something with the system of each λ; the last one takes the memory of the matrix.
@@ -71,19 +76,16 @@ fn fit_query(ridge: &Ridge<'_>, problem: &Problem, q: usize, draws: usize, seed:
     let x = ridge.operator();
     let (rows, p, lambda) = (x.design.n_rows(), x.n_params(), ridge.lambda());
     // Unit draws w ~ N(0, (XᵀX + λI)⁻¹) by perturbed regressions: w = w₀ + ridge(e − X w₀), w₀ ~ N(0, I/λ), e ~ N(0, I).
-    let priors: Vec<(Vec<f64>, Vec<f64>)> = (0..draws)
-        .map(|k| {
-            let mut rng = Stream::Posterior.rng(seed, (q * draws + k) as u64);
-            let prior: Vec<f64> = (0..p).map(|_| normal(&mut rng) / lambda.sqrt()).collect();
-            let target = x.apply(&prior).iter().map(|x| normal(&mut rng) - x).collect();
-            (prior, target)
-        })
-        .collect();
-    let own = std::iter::once(problem.changes[q].clone());
-    let targets: Vec<Vec<f64>> = own.chain(priors.iter().map(|(_, target)| target.clone())).collect();
+    let (mut priors, mut targets) = (Vec::with_capacity(draws), vec![problem.changes[q].clone()]);
+    for k in 0..draws {
+        let mut rng = Stream::Posterior.rng(seed, (q * draws + k) as u64);
+        let prior: Vec<f64> = (0..p).map(|_| normal(&mut rng) / lambda.sqrt()).collect();
+        targets.push(x.apply(&prior).iter().map(|x| normal(&mut rng) - x).collect());
+        priors.push(prior);
+    }
     let mut solved = ridge.solve(&targets).into_iter();
     let theta = solved.next().unwrap_or_default();
-    let sum = |(prior, _): &(Vec<f64>, _), x: Vec<f64>| prior.iter().zip(x).map(|(p, x)| p + x).collect();
+    let sum = |prior: &Vec<f64>, x: Vec<f64>| prior.iter().zip(x).map(|(p, x)| p + x).collect();
     let mut drawn: Vec<Vec<f64>> = priors.iter().zip(solved).map(|(prior, x)| sum(prior, x)).collect();
     let residuals: f64 = x.apply(&theta).iter().zip(&problem.changes[q]).map(|(a, b)| (a - b).powi(2)).sum();
     // tr X (XᵀX + λI)⁻¹ Xᵀ = p − λ tr (XᵀX + λI)⁻¹, the trace from the draws.
@@ -92,10 +94,4 @@ fn fit_query(ridge: &Ridge<'_>, problem: &Problem, q: usize, draws: usize, seed:
     let noise = residuals / (rows as f64 - free).max(1.0);
     drawn.iter_mut().flatten().for_each(|w| *w *= noise.sqrt());
     QueryFit { theta, draws: drawn, noise }
-}
-
-/// A unit normal number by Box and Muller.
-fn normal(rng: &mut impl rand::Rng) -> f64 {
-    let (u, v): (f64, f64) = (rng.random(), rng.random());
-    (-2.0 * (1.0 - u).ln()).sqrt() * (std::f64::consts::TAU * v).cos()
 }

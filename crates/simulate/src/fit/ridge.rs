@@ -12,7 +12,7 @@ use crate::{Result, SimulateError};
 const MOST_DENSE: usize = 16_384;
 /// Iterations of LSQR that are counted when solvers are compared.
 const ITERATIONS: f64 = 200.0;
-/// What an operation on scattered numbers costs, in operations of a dense decomposition. Measured: `examples/fit_time.rs`.
+/// What an operation on scattered numbers costs, in operations of a dense decomposition: a guess, not measured.
 const SCATTERED: f64 = 16.0;
 
 /// How a ridge regression is solved.

@@ -11,12 +11,12 @@ use etymon_evaluate::names_in;
 use etymon_store::{GroupRow, Opened as Folder, RunFolder, RunSpec, fingerprint};
 use serde_json::{Value, json};
 
+use super::Inputs;
 use super::config::Spec;
 use super::job::{Clock, Job};
 use super::load::With;
 use super::rows::write_queries;
 use super::solver::solver;
-use super::{Inputs, Plan};
 use crate::args::{GroupArgs, ScoreArgs};
 use crate::commands::{CommandResult, Context, Outcome, aligned, print};
 use crate::error::{CliError, Result};
@@ -44,18 +44,7 @@ pub fn run(args: &GroupArgs, context: Context) -> CommandResult {
         Folder::AlreadyComplete(run) => run,
         Folder::Created(run) | Folder::Resumed(run) => {
             let mut clock = Clock::start();
-            let Plan { methods, choice, .. } = &plans[0];
-            let job = Job {
-                args: &score,
-                context,
-                opened: &inputs.opened,
-                corpus: &inputs.corpus,
-                counted: &inputs.counted,
-                choice,
-                queries: &inputs.queries,
-                candidates: None,
-                methods,
-            };
+            let job = inputs.job(&score, &plans[0], context);
             influences(args, &job, &groups, &run, &mut clock)?;
             run.complete(clock.stop())?
         }

@@ -77,6 +77,21 @@ impl Inputs {
         };
         by_way.into_values().map(plan).collect()
     }
+
+    /// What a plan does, on all rows.
+    fn job<'a>(&'a self, args: &'a ScoreArgs, plan: &'a Plan, context: Context) -> Job<'a> {
+        Job {
+            args,
+            context,
+            opened: &self.opened,
+            corpus: &self.corpus,
+            counted: &self.counted,
+            choice: &plan.choice,
+            queries: &self.queries,
+            candidates: None,
+            methods: &plan.methods,
+        }
+    }
 }
 
 pub fn run(args: &ScoreArgs, context: Context) -> CommandResult {
@@ -90,18 +105,8 @@ pub fn run(args: &ScoreArgs, context: Context) -> CommandResult {
     let folder = if several { Some(open(args, &args.out.out, spec.of_folder())?) } else { None };
     let candidates = candidates(args, context, &inputs)?;
     let mut results = BTreeMap::new();
-    for Plan { methods, choice, .. } in &plans {
-        let job = Job {
-            args,
-            context,
-            opened: &inputs.opened,
-            corpus: &inputs.corpus,
-            counted: &inputs.counted,
-            choice,
-            queries: &inputs.queries,
-            candidates: candidates.as_deref(),
-            methods,
-        };
+    for plan in &plans {
+        let job = Job { candidates: candidates.as_deref(), ..inputs.job(args, plan, context) };
         for run in score(&job, &spec, several)? {
             results.insert(run.manifest().spec.config["method"].as_str().unwrap_or_default().to_owned(), result(&run));
         }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::super::evaluate::verdict::{Verdict, check_out, seconds};
 use super::super::{CommandResult, Context};
 use super::figures::Figures;
-use super::runs::{Runs, fit_with_bars, options};
+use super::runs::{Runs, facts, fit_with_bars, options};
 use crate::args::SimulateEvaluateArgs;
 use crate::error::{CliError, Result};
 
@@ -60,12 +60,7 @@ fn evaluate(args: &SimulateEvaluateArgs, kind: Kind, runs: &Runs, context: Conte
     let judged = judge(&fitted.simulator, &runs.held_out)?;
     let problem = || format!("there are no runs to judge {} by", kind.name());
     let figures = Figures::new(&judged).ok_or_else(|| CliError::Usage { option: "--hold-out", problem: problem() })?;
-    let chosen = &fitted.chosen;
-    let fit = json!({
-        "lambda": chosen.lambda, "memory": chosen.memory, "runs_validated": chosen.n_validated, "band_scale": chosen.band_scale,
-        "solver": fitted.solver.name(),
-    });
-    Ok(Evaluated { kind, judged, figures, seconds, fit })
+    Ok(Evaluated { kind, judged, figures, seconds, fit: facts(&fitted) })
 }
 
 impl Evaluated {

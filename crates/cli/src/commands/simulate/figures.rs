@@ -1,7 +1,7 @@
 //! Figures of a simulator on held-out runs.
 
 use etymon_evaluate::statistics::mean;
-use etymon_simulate::Judged;
+use etymon_simulate::{Judged, QUARTERS};
 use serde_json::{Value, json};
 
 /// Means and standard deviations over watched examples and over runs.
@@ -47,7 +47,7 @@ impl Figures {
             spearman: (!correlations.is_empty()).then(|| mean(&correlations)),
             spearman_sd_runs: deviation(&correlations),
             covered: all(&|j| j.covered),
-            quarters: (0..4).filter_map(|k| all(&|j| j.coverage.get(k).copied())).collect(),
+            quarters: (0..QUARTERS).filter_map(|k| all(&|j| j.coverage.get(k).copied())).collect(),
             final_covered: all(&|j| j.final_covered),
         })
     }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use etymon_simulate::{Fitted, Simulator, find_logs, judge};
+use etymon_simulate::{Simulator, find_logs, judge};
 use etymon_store::{Fingerprint, Opened, RunFolder, RunSpec, fingerprint};
 use serde_json::{Value, json};
 
 use super::super::{CommandResult, Context, Outcome};
 use super::figures::Figures;
-use super::runs::{Runs, fit_with_bars, options};
+use super::runs::{Runs, facts, fit_with_bars, options};
 use crate::args::SimulateFitArgs;
 use crate::error::Result;
 
@@ -25,7 +25,7 @@ pub fn run(args: &SimulateFitArgs, context: Context) -> CommandResult {
         seeds: BTreeMap::from([("posterior".to_owned(), options.seed)]),
         inputs: inputs(args)?,
     };
-    let folder = match RunFolder::open_or_create(&args.out.out, spec, args.out.overwrite())? {
+    let mut folder = match RunFolder::open_or_create(&args.out.out, spec, args.out.overwrite())? {
         Opened::AlreadyComplete(folder) => {
             context.reporter.say(format!("{} is complete already", folder.path().display()));
             let result = result(&folder, &Simulator::open(folder.path())?, &runs, context)?;
@@ -34,18 +34,13 @@ pub fn run(args: &SimulateFitArgs, context: Context) -> CommandResult {
         Opened::Created(folder) | Opened::Resumed(folder) => folder,
     };
     let started = Instant::now();
-    let Fitted { simulator, chosen, solver } = fit_with_bars(&runs.fitted, &options, context)?;
-    simulator.save(folder.path())?;
-    let mut folder = folder;
-    folder.update_progress(json!({
-        "lambda": chosen.lambda, "memory": chosen.memory,
-        "tried": chosen.tried.iter().map(|t| json!({ "lambda": t.lambda, "error": t.error })).collect::<Vec<_>>(),
-        "runs_validated": chosen.n_validated,
-        "band_scale": chosen.band_scale,
-        "solver": solver.name(),
-    }))?;
+    let fitted = fit_with_bars(&runs.fitted, &options, context)?;
+    fitted.simulator.save(folder.path())?;
+    let mut progress = facts(&fitted);
+    progress["tried"] = fitted.chosen.tried.iter().map(|t| json!({ "lambda": t.lambda, "error": t.error })).collect();
+    folder.update_progress(progress)?;
     let folder = folder.complete(BTreeMap::from([("total".to_owned(), started.elapsed().as_secs_f64())]))?;
-    Ok(Outcome::Done(result(&folder, &simulator, &runs, context)?))
+    Ok(Outcome::Done(result(&folder, &fitted.simulator, &runs, context)?))
 }
 
 fn inputs(args: &SimulateFitArgs) -> Result<BTreeMap<String, Fingerprint>> {

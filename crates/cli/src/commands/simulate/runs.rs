@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use etymon_simulate::{FitOptions, Fitted, Kind, Phase, Recorded, fit};
+use serde_json::{Value, json};
 
 use super::super::Context;
 use crate::args::SimulateLogArgs;
@@ -40,6 +41,15 @@ impl Runs {
 pub fn options(args: &SimulateLogArgs, kind: Kind, context: Context) -> FitOptions {
     let (lambda, unseen) = (args.lambda.0, args.unseen.into());
     FitOptions { kind, lambda, unseen, draws: args.draws, seed: context.global.seed.unwrap_or(0) }
+}
+
+/// How a fit was made, for results.
+pub fn facts(fitted: &Fitted) -> Value {
+    let chosen = &fitted.chosen;
+    json!({
+        "lambda": chosen.lambda, "memory": chosen.memory, "runs_validated": chosen.n_validated,
+        "band_scale": chosen.band_scale, "solver": fitted.solver.name(),
+    })
 }
 
 /// Fits with a bar for each phase.
