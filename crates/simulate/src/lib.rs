@@ -3,9 +3,12 @@
 //!
 //! [`Recorded`] reads logs of runs, each with its [`Curriculum`] and the losses measured on the way. A [`Simulator`] is fitted
 //! on them; [`Simulator::roll_out`] predicts every loss at every step of any curriculum from the first losses alone.
+//! [`Edit`]s make one curriculum from another: what if?
 //! "Query" is a watched example: what was measured.
 
 mod curriculum;
+mod curriculum_file;
+mod edit;
 mod error;
 mod kind;
 mod log;
@@ -14,6 +17,7 @@ mod roll_out;
 mod simulator;
 
 pub use curriculum::Curriculum;
+pub use edit::{Bound, Edit, Examples, Expression, Literal};
 pub use error::{Result, SimulateError};
 pub use kind::{Kind, Unseen};
 pub use recorded::{Recorded, Run};
