@@ -29,10 +29,10 @@ METHODS = {
     "astra": ["--steps", "300"],
 }
 SETS = {
-    "housing": dict(task="regression", hidden=128, activation="tanh", epochs=100, train=10**6, evaluate=["--leading", "300"]),
-    "mpg": dict(task="regression", hidden=128, activation="tanh", epochs=100, train=10**6, evaluate=["--leading", "300"]),
-    "mnist": dict(task="classification", hidden=256, activation="relu", epochs=10, train=1000, evaluate=["--tolerance", "1e-3"]),
-    "fashion": dict(task="classification", hidden=256, activation="relu", epochs=10, train=1000, evaluate=["--tolerance", "1e-3"]),
+    "housing": dict(task="regression", hidden=128, activation="tanh", epochs=100, train=10**6, damping="rel:0.1", evaluate=["--leading", "300"]),
+    "mpg": dict(task="regression", hidden=128, activation="tanh", epochs=100, train=10**6, damping="rel:0.1", evaluate=["--leading", "300"]),
+    "mnist": dict(task="classification", hidden=256, activation="relu", epochs=10, train=1000, damping="abs:1e-3", evaluate=["--tolerance", "1e-3", "--leading", "60"]),
+    "fashion": dict(task="classification", hidden=256, activation="relu", epochs=10, train=1000, damping="abs:1e-3", evaluate=["--tolerance", "1e-3", "--leading", "60"]),
 }
 QUERIES = 10
 
@@ -143,10 +143,12 @@ def main():
             given = [] if method == "grad-dot" else ["--factors", factors]
             solve = ["--solve-rows", n, *METHODS[method]] if METHODS[method] else []
             queries = ["--queries", folder / "q.jsonl", "--dtype", "f32", "--out", scores[-1]]
-            run(args.etymon, "score", *same, *given, "--method", method, *queries, *solve, "-q")
+            damped = [] if method == "grad-dot" else ["--damping", SETS[name]["damping"]]
+            run(args.etymon, "score", *same, *given, "--method", method, *damped, *queries, *solve, "-q")
         start = time.time()
         truth = folder / f"pbrf-{args.pairs}-{args.copies}"
         judge = ["--queries", folder / "q.jsonl", "--pairs", args.pairs, "--copies", args.copies, "--out", truth]
+        judge += ["--damping", SETS[name]["damping"]]
         judge += SETS[name]["evaluate"]
         run(args.etymon, "evaluate", "pbrf", *same, "--factors", factors, *judge, "--scores", *scores)
         print(f"{name}: {n} rows, {time.time() - start:.0f} s of evaluate", flush=True)

@@ -8,6 +8,7 @@ use etymon_data::DataError;
 use etymon_evaluate::EvaluateError;
 use etymon_evaluate::pbrf::PbrfError;
 use etymon_model::ModelError;
+use etymon_simulate::SimulateError;
 use etymon_store::StoreError;
 use etymon_train::TrainError;
 use etymon_viewer::ViewerError;
@@ -29,6 +30,8 @@ pub enum CliError {
     Model(#[from] ModelError),
     #[error(transparent)]
     Pbrf(#[from] PbrfError),
+    #[error(transparent)]
+    Simulate(#[from] SimulateError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
@@ -83,6 +86,11 @@ impl CliError {
             }
             Self::LayerTooWide { .. } => "choose fewer or narrower layers with --layers",
             Self::OtherRows { .. } => "score again with the same --data, --max-rows, --filter and --queries",
+            Self::Simulate(SimulateError::Unseen { .. }) => {
+                "--unseen mean gives them the mean effect of those that were seen"
+            }
+            Self::Simulate(SimulateError::NotDefinite { .. } | SimulateError::NoLambda) => "give a larger --lambda",
+            Self::Simulate(SimulateError::TooManyRows { .. }) => "give --lambda, or the log of a second run",
             Self::QueryId { .. } => "give the query another id",
             other => {
                 return other.data().map_or_else(|| other.model().and_then(model_help), data_help).map(str::to_owned);

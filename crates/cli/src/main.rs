@@ -41,12 +41,14 @@ fn run(cli: &Cli, context: Context) -> Result<Outcome> {
         Command::Train(args) => commands::train::run(args, context),
         Command::Fit(args) => commands::fit::run(args, context),
         Command::Score(args) => commands::score::run(args, context),
+        Command::Group(args) => commands::score::group::run(args, context),
         Command::Methods => commands::methods::run(context),
         Command::Plan(args) => commands::plan::run(args, context),
         Command::Top(args) => commands::top::run(args, context),
         Command::Report(args) => commands::report::run(args, context),
         Command::Compare(args) => commands::compare::run(args, context),
         Command::Evaluate(args) => commands::evaluate::run(args, context),
+        Command::Simulate(args) => commands::simulate::run(args, context),
         Command::Doctor(args) => commands::doctor::run(args, context),
     }
 }

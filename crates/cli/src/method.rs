@@ -167,6 +167,11 @@ impl ScoreMethod {
         matches!(self, EkfacCg | Astra | Cg | Lissa | Arnoldi | DataInf | Dense)
     }
 
+    /// Whether it is an inverse of the curvature that is multiplied with whole gradients, as groups need it.
+    pub fn inverts(self) -> bool {
+        matches!(self, Self::Ekfac | Self::Kfac) || self.solves()
+    }
+
     /// Products (of arnoldi in all; else per query) or, of the series, batches that it takes unless told.
     pub fn default_steps(self) -> usize {
         match self {

@@ -23,6 +23,8 @@ pub enum Stream {
     Curriculum,
     /// Train examples and queries of proximal responses.
     Pairs,
+    /// Draws from the posterior of a simulator.
+    Posterior,
 }
 
 impl Stream {
@@ -36,6 +38,7 @@ impl Stream {
             Self::Labels => b"flips",
             Self::Curriculum => b"curriculum",
             Self::Pairs => b"pairs",
+            Self::Posterior => b"posterior",
         };
         let mut key = [0u8; 32];
         key[..8].copy_from_slice(&seed.to_le_bytes());

@@ -220,6 +220,32 @@ pub enum SimulateError {
         /// The first.
         first: String,
     },
+    /// Nothing to fit on.
+    #[error("no run has losses at two steps: there is nothing to fit on")]
+    NoIntervals,
+    /// A λ that is none.
+    #[error("lambda must be a positive number, is {lambda}")]
+    Lambda {
+        /// What was given.
+        lambda: f64,
+    },
+    /// A system that cannot be solved.
+    #[error("with lambda {lambda} the normal equations are not positive definite")]
+    NotDefinite {
+        /// λ.
+        lambda: f64,
+    },
+    /// No λ gave finite losses.
+    #[error("no lambda that was tried gives finite losses on the runs held out")]
+    NoLambda,
+    /// Generalised cross-validation of a long run.
+    #[error("lambda of a single run is chosen by a matrix of rows x rows: {rows} rows are more than {most}")]
+    TooManyRows {
+        /// Its measured intervals.
+        rows: usize,
+        /// Most.
+        most: usize,
+    },
     /// A folder whose files do not belong together.
     #[error("{}: {problem}", path.display())]
     BrokenSimulator {

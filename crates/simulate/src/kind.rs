@@ -15,11 +15,17 @@ pub enum Kind {
     Multiplicative,
     /// B alone, A = 0: the form of TracIn-Ideal.
     Additive,
+    /// A and B, with momentum: a part γ of each change of the loss goes on in the next step, as an optimizer with momentum
+    /// goes on: L_t − L_{t−1} = γ (L_{t−1} − L_{t−2}) + Σ A_i L_{t−1} + Σ B_i. And A_i and B_i are shrunk towards what all
+    /// examples share, not to 0, in units of the mean loss of each query, so that one λ suits all queries. Not of the paper; γ
+    /// is chosen by validation. For an optimizer whose step is an exponential mean of past gradients, and losses linear in
+    /// the parameters, the form is exact.
+    Momentum,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Linear, Self::Multiplicative, Self::Additive];
+    pub const ALL: [Self; 4] = [Self::Linear, Self::Multiplicative, Self::Additive, Self::Momentum];
 
     /// As the command line and files call it.
     pub fn name(self) -> &'static str {
@@ -27,7 +33,13 @@ impl Kind {
             Self::Linear => "linear",
             Self::Multiplicative => "multiplicative",
             Self::Additive => "additive",
+            Self::Momentum => "momentum",
         }
+    }
+
+    /// Whether the last change of the loss goes on, and examples share effects.
+    pub(crate) fn has_momentum(self) -> bool {
+        self == Self::Momentum
     }
 
     /// Whether A is free.

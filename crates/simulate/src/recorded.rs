@@ -40,11 +40,24 @@ impl Recorded {
         log::read(paths)
     }
 
-    /// Those of the runs at `positions`, in this order; positions without a run do not count.
+    /// Those of the runs at `positions`, in this order; positions without a run do not count. The lists of ids stay.
     #[must_use]
     pub fn part(&self, positions: &[usize]) -> Self {
         let runs = positions.iter().filter_map(|&i| self.runs.get(i).cloned()).collect();
         Self { train_ids: self.train_ids.clone(), query_ids: self.query_ids.clone(), runs }
+    }
+
+    /// Only some of the queries, those at `positions`, in this order; positions are below Q.
+    #[must_use]
+    pub fn queries(&self, positions: &[usize]) -> Self {
+        let n_queries = self.query_ids.len().max(1);
+        let of_run = |run: &Run| {
+            let rows = run.losses.chunks_exact(n_queries);
+            let losses = rows.flat_map(|row| positions.iter().map(|&q| row[q])).collect();
+            Run { losses, ..run.clone() }
+        };
+        let query_ids = positions.iter().map(|&q| self.query_ids[q].clone()).collect();
+        Self { train_ids: self.train_ids.clone(), query_ids, runs: self.runs.iter().map(of_run).collect() }
     }
 
     /// `[n]` How often the runs contain each train example.

@@ -8,6 +8,14 @@ use crate::simulator::{Bands, Effects};
 /// Half the width of a normal 90 % interval, in standard deviations.
 pub(crate) const Z90: f64 = 1.644_853_626_951_472_2;
 
+/// Parts of a run of which bands have a scale of their own.
+pub(crate) const QUARTERS: usize = 4;
+
+/// The quarter of a run that a measurement before `step` ≥ 1 belongs to; step 0 counts to the first one.
+pub(crate) fn quarter(step: usize, n_steps: usize) -> usize {
+    (QUARTERS * step.saturating_sub(1) / n_steps.max(1)).min(QUARTERS - 1)
+}
+
 /// A simulated run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RollOut {
@@ -27,6 +35,8 @@ pub(crate) struct Dynamics {
     /// Steps between two measurements of the fitted runs, which are one step of the simulator: α and β are those of all its
     /// batches together. On the way through such a step L is linear in the part that is done.
     pub every: usize,
+    /// γ, the part of the last whole step's change that goes on.
+    pub memory: f64,
 }
 
 /// Where a walk through a curriculum is.
@@ -70,12 +80,13 @@ impl Dynamics {
         let q = first.len();
         let mut out = Vec::with_capacity((curriculum.n_steps() + 1) * q);
         out.extend_from_slice(first);
-        let mut base = first.to_vec();
+        let (mut base, mut change) = (first.to_vec(), vec![0.0; q]);
         self.walk(curriculum, q, add, |place| {
-            let sums = place.a.iter().zip(place.b);
+            let goes_on = self.memory * place.part;
             let now = out.len();
-            out.extend(base.iter().zip(sums).map(|(l, (a, b))| l + l * a + b));
+            out.extend((0..q).map(|k| base[k] + goes_on * change[k] + base[k] * place.a[k] + place.b[k]));
             if place.part == 1.0 {
+                (0..q).for_each(|k| change[k] = out[now + k] - base[k]);
                 base.copy_from_slice(&out[now..]);
             }
         });
@@ -87,12 +98,19 @@ impl Dynamics {
         let q = noise.len();
         let mut out = Vec::with_capacity((curriculum.n_steps() + 1) * q);
         out.resize(q, 0.0);
-        let mut base = vec![0.0; q];
+        // Of errors e of L and d of its last change: variances and covariance of (e, d) → (e + d', d'), d' = γ d + a e + noise.
+        let mut moments = vec![[0.0; 3]; q];
         self.walk(curriculum, q, add, |place| {
-            let now = out.len();
-            out.extend(base.iter().zip(noise).zip(place.a).map(|((v, n), a)| v * (1.0 + a).powi(2) + n * place.part));
-            if place.part == 1.0 {
-                base.copy_from_slice(&out[now..]);
+            let goes_on = self.memory * place.part;
+            for k in 0..q {
+                let ([ee, ed, dd], a) = (moments[k], place.a[k]);
+                let change = goes_on * goes_on * dd + 2.0 * goes_on * a * ed + a * a * ee + noise[k] * place.part;
+                let mixed = goes_on * ed + a * ee;
+                let now = [ee + 2.0 * mixed + change, mixed + change, change];
+                out.push(now[0]);
+                if place.part == 1.0 {
+                    moments[k] = now;
+                }
             }
         });
         out

@@ -4,7 +4,7 @@ mod files;
 
 use crate::curriculum::Curriculum;
 use crate::kind::{Kind, Unseen};
-use crate::roll_out::{Dynamics, RollOut, Z90, variance};
+use crate::roll_out::{Dynamics, QUARTERS, RollOut, Z90, quarter, variance};
 use crate::{Result, SimulateError};
 
 /// Predicts the losses of some queries from a curriculum over some train examples.
@@ -41,8 +41,9 @@ pub(crate) struct Bands {
     pub noise: Vec<f64>,
     /// Draws from the posterior, less its mean.
     pub draws: Vec<Effects>,
-    /// What the standard deviation is multiplied with, so that bands hold what they say on runs held out of the fit.
-    pub scale: f64,
+    /// What the standard deviation is multiplied with in each quarter of a run, so that bands hold what they say on runs held
+    /// out of the fit.
+    pub scale: [f64; QUARTERS],
 }
 
 impl Effects {
@@ -81,9 +82,19 @@ impl Simulator {
         &self.first_losses
     }
 
+    /// Whether roll-outs have bands.
+    pub fn has_bands(&self) -> bool {
+        self.bands.is_some()
+    }
+
     /// λ of the ridge.
     pub fn lambda(&self) -> f64 {
         self.lambda
+    }
+
+    /// γ of the momentum kind; 0 of others.
+    pub fn memory(&self) -> f64 {
+        self.dynamics.memory
     }
 
     /// `[Q]` A_i of a train example: what one occurrence adds to α; 0 for an additive simulator.
@@ -112,7 +123,9 @@ impl Simulator {
         let (mut lower, mut upper) = (Vec::new(), Vec::new());
         if let Some(bands) = &self.bands {
             let variance = variance(&self.dynamics, &self.effects, bands, curriculum, &losses);
-            let half: Vec<f64> = variance.iter().map(|v| Z90 * bands.scale * v.sqrt()).collect();
+            let (q, n_steps) = (self.query_ids.len(), curriculum.n_steps());
+            let scale = |at: usize| bands.scale[quarter(at / q.max(1), n_steps)];
+            let half: Vec<f64> = variance.iter().enumerate().map(|(at, v)| Z90 * scale(at) * v.sqrt()).collect();
             lower = losses.iter().zip(&half).map(|(l, h)| l - h).collect();
             upper = losses.iter().zip(&half).map(|(l, h)| l + h).collect();
         }

@@ -4,7 +4,7 @@
 //! - [`RunFolder`]: the output folder of a command, with a [`Manifest`] that tells whether it can be resumed or reused.
 //! - [`TensorFile`], [`ShardedTensors`], [`TensorWriter`], [`join_tensors`]: safetensors.
 //! - [`ScoreTable`], [`LayerTable`], [`TokenTable`] and their writers: influence scores, one column per query.
-//! - [`QueryRow`], [`TopRow`]: small tables written at once; [`TrainingLog`]: the log of a training run, safe on a crash.
+//! - [`QueryRow`], [`TopRow`], [`GroupRow`]: small tables written at once; [`TrainingLog`]: the log of a training run, safe on a crash.
 //! - [`read_json`], [`write_json_atomic`], [`free_bytes`], [`require_space`].
 //!
 //! Every error is a [`StoreError`], whose message names the file.
@@ -26,8 +26,8 @@ pub use run::{
 };
 pub use safetensors::Dtype;
 pub use table::{
-    Block, ByExample, ByLayer, ByToken, Fields, LayerTable, LayerTableWriter, LossRow, QueryRow, RowKeys, ScoreTable,
-    ScoreTableWriter, StepRow, TokenTable, TokenTableWriter, TopRow, TopSide, TrainingLog, WideTable, WideTableWriter,
-    loss_segments, read_losses, read_steps,
+    Block, ByExample, ByLayer, ByToken, Fields, GroupRow, LayerTable, LayerTableWriter, LossRow, QueryRow, RowKeys,
+    ScoreTable, ScoreTableWriter, StepRow, TokenTable, TokenTableWriter, TopRow, TopSide, TrainingLog, WideTable,
+    WideTableWriter, loss_segments, read_losses, read_steps,
 };
 pub use tensor::{ShardedTensors, TensorFile, TensorWriter, join_tensors};

@@ -3,8 +3,10 @@
 mod compare;
 mod evaluate;
 mod fit;
+mod group;
 mod pbrf;
 mod score;
+mod simulate;
 mod train;
 
 use std::path::PathBuf;
@@ -19,8 +21,10 @@ use crate::machine::Bytes;
 pub use compare::CompareArgs;
 pub use evaluate::*;
 pub use fit::{FitArgs, FitMethod, LabelSource};
+pub use group::GroupArgs;
 pub use pbrf::{MinimiserArg, PbrfArgs};
 pub use score::{MeasurementArg, PerToken, ScoreArgs};
+pub use simulate::*;
 pub use train::{TrainArgs, Vary};
 
 /// Traces what a model does back to the data it was trained on.
@@ -44,6 +48,7 @@ Examples:
   etymon top S -k 10                                         ranked training texts
   etymon report S -o report.html                             the page to read them in
   etymon compare S1 S2                                       score tables side by side
+  etymon simulate fit --log RUNS --out SIM                    a simulator of the training itself
   etymon evaluate lds --config train.toml --queries q.jsonl --scores S --out E     is it true? by retraining";
 
 /// 1 or more.
@@ -83,6 +88,8 @@ pub enum Command {
     Fit(FitArgs),
     /// Score training examples on queries
     Score(Box<ScoreArgs>),
+    /// Influence of groups of training examples, first and second order
+    Group(Box<GroupArgs>),
     /// List the attribution methods: what each scores, what it needs, where it comes from
     Methods,
     /// Tell memory, disk, operations and time of `fit` or `score`, without running it
@@ -95,6 +102,8 @@ pub enum Command {
     Compare(CompareArgs),
     /// Judge score tables by retraining: LDS, leave one out, query loss difference, recall, …
     Evaluate(Box<EvaluateArgs>),
+    /// Simulate training runs: fit a simulator on the logs of runs, ask it what another curriculum would have done
+    Simulate(Box<SimulateArgs>),
     /// Check a model, its data and factors: gradients, batch and padding invariance, conditioning
     Doctor(DoctorArgs),
 }

@@ -127,6 +127,13 @@ pub struct OtherArgs {
     pub trak_lambda: f64,
 }
 
+impl OtherArgs {
+    /// For methods that need none of it.
+    pub fn none() -> Self {
+        Self { checkpoints: Vec::new(), log: None, trak_dim: 1, trak_lambda: 0.0 }
+    }
+}
+
 /// The scalar that is explained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum MeasurementArg {

@@ -14,7 +14,8 @@ pub fn run(context: Context) -> CommandResult {
         for m in methods {
             text += &format!("{:<15} {:<68} {:<48} {}\n", m.name(), what(m).unwrap_or_default(), m.needs(), m.paper());
         }
-        text += "\netymon score --method NAME,NAME,… scores with several; etymon compare shows them side by side.";
+        text += "\netymon score --method NAME,NAME,… scores with several; etymon compare shows them side by side.\n\
+                 etymon group adds up the influence of groups, with the correction of second order.";
         print(&text);
     }
     let row = |m: &ScoreMethod| json!({ "name": m.name(), "score": what(m), "needs": m.needs(), "source": m.paper() });

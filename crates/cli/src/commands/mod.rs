@@ -10,6 +10,7 @@ pub mod plan;
 pub mod quickstart;
 pub mod report;
 pub mod score;
+pub mod simulate;
 pub mod top;
 pub mod train;
 
@@ -43,6 +44,22 @@ pub fn print(text: &str) {
     use std::io::Write;
     // A closed pipe (`etymon top S | head`) is no error.
     let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Columns of equal width: the first to the left, the others to the right.
+pub fn aligned(table: &[Vec<String>]) -> Vec<String> {
+    let n = table.iter().map(Vec::len).max().unwrap_or(0);
+    let width =
+        |c: usize| table.iter().filter_map(|row| row.get(c)).map(|cell| cell.chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..n).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).enumerate().map(|(c, (cell, &w))| match c {
+            0 => format!("{cell:<w$}"),
+            _ => format!("{cell:>w$}"),
+        });
+        cells.collect::<Vec<_>>().join("  ")
+    };
+    table.iter().map(line).collect()
 }
 
 /// Runs a command with a result.

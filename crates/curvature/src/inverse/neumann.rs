@@ -13,7 +13,7 @@ use crate::Result;
 pub struct NeumannOptions {
     /// Steps of one part of the set each.
     pub steps: usize,
-    /// α: below 2 over the largest eigenvalue of P (G + λI).
+    /// α: below 2 over the largest eigenvalue of P (G_b + λI) of every part b.
     pub step_size: f64,
     /// Independent runs that are averaged.
     pub repeats: usize,

@@ -14,6 +14,8 @@ use crate::Result;
 const POWER_STEPS: usize = 12;
 /// Share of 1 / (largest eigenvalue) that a step of a Neumann series takes.
 const CAUTION: f64 = 0.5;
+/// Parts of the set, evenly spread, whose largest eigenvalues are estimated for a step size.
+const MEASURED_PARTS: usize = 8;
 
 /// How (G + λI)⁻¹ is multiplied with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -69,10 +71,8 @@ impl<'a, B: Backend> Solver<'a, B> {
         let made = match way {
             Way::Cg(options) => Made::Cg(options),
             Way::Neumann { steps, repeats, seed } => {
-                let damped = Damped { backend, inner: &g, lambda: &lambda };
-                let p = ekfac.as_ref().map(|p| p as &dyn LinearOperator<B>);
-                let largest = largest_eigenvalue(backend, &damped, p, &like, POWER_STEPS, seed)?;
-                products += POWER_STEPS as f64;
+                let (largest, spent) = largest_of_parts(&g, &lambda, ekfac.as_ref(), &like, seed)?;
+                products += spent;
                 Made::Neumann(NeumannOptions { steps, step_size: CAUTION / largest, repeats, seed })
             }
             Way::Lanczos { steps, rank, seed } => {
@@ -114,6 +114,27 @@ impl<B: Backend> LinearOperator<B> for Solver<'_, B> {
         self.products.set(self.products.get() + solution.products);
         Ok(solution.x)
     }
+}
+
+/// The largest eigenvalue of P (G_b + λI) among some parts b, and the products that it took. A step of a series sees one part:
+/// with the eigenvalue of the whole set, which is smaller, a series of small parts diverges.
+fn largest_of_parts<B: Backend>(
+    g: &GaussNewton<'_, B>,
+    lambda: &[f64],
+    p: Option<&EkfacInverse<'_, B>>,
+    like: &[B::Tensor],
+    seed: u64,
+) -> Result<(f64, f64)> {
+    let (backend, n) = (g.model().backend(), g.n_parts());
+    let p = p.map(|p| p as &dyn LinearOperator<B>);
+    let (mut largest, mut products) = (0.0f64, 0.0);
+    for i in 0..n.min(MEASURED_PARTS) {
+        let part = g.part(i * n / n.min(MEASURED_PARTS));
+        let damped = Damped { backend, inner: &part, lambda };
+        largest = largest.max(largest_eigenvalue(backend, &damped, p, like, POWER_STEPS, seed)?);
+        products += (POWER_STEPS * part.n_examples()) as f64 / g.n_examples().max(1) as f64;
+    }
+    Ok((largest, products))
 }
 
 /// λ^(−½) v.

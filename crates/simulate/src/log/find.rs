@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use crate::{Result, SimulateError};
 
 /// The log folders that paths stand for, in the order of the paths, below each by name.
-pub(super) fn logs(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+///
+/// # Errors
+/// A path without a log, and no path.
+pub fn logs(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for path in paths {
         let below = below(path);

@@ -3,6 +3,8 @@
 mod check;
 mod find;
 
+pub use find::logs as find_logs;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -31,7 +33,7 @@ struct Checked {
 
 pub(crate) fn read(paths: &[PathBuf]) -> Result<Recorded> {
     let mut runs = Vec::new();
-    for folder in find::logs(paths)? {
+    for folder in find_logs(paths)? {
         for (name, rows) in by_run(&folder)? {
             runs.push(check::check(&folder, name, rows)?);
         }

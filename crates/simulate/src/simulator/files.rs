@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Bands, Effects, Simulator};
 use crate::kind::{Kind, Unseen};
-use crate::roll_out::Dynamics;
+use crate::roll_out::{Dynamics, QUARTERS};
 use crate::{Result, SimulateError};
 
 const FACTS: &str = "simulator.json";
@@ -21,8 +21,9 @@ struct Facts {
     unseen: Unseen,
     lambda: f64,
     every: usize,
+    memory: f64,
     n_draws: usize,
-    band_scale: Option<f64>,
+    band_scale: Option<[f64; QUARTERS]>,
     query_ids: Vec<String>,
     counts: Vec<usize>,
     train_ids: Vec<String>,
@@ -61,6 +62,7 @@ impl Simulator {
             unseen: self.unseen,
             lambda: self.lambda,
             every: self.dynamics.every,
+            memory: self.dynamics.memory,
             n_draws: draws.len(),
             band_scale: self.bands.as_ref().map(|bands| bands.scale),
             query_ids: self.query_ids.clone(),
@@ -107,7 +109,7 @@ impl Simulator {
             unseen: facts.unseen,
             first_losses,
             lambda: facts.lambda,
-            dynamics: Dynamics { every: facts.every },
+            dynamics: Dynamics { every: facts.every, memory: facts.memory },
             effects,
             bands,
         })

@@ -1,6 +1,7 @@
 //! Tables in parquet files.
 
 mod columns;
+mod groups;
 mod parquet_file;
 mod queries;
 mod rows;
@@ -11,6 +12,7 @@ mod wide;
 mod wide_keys;
 mod wide_writer;
 
+pub use groups::GroupRow;
 pub use queries::QueryRow;
 pub use top::{TopRow, TopSide};
 pub use training_log::{LossRow, StepRow, TrainingLog, loss_segments, read_losses, read_steps};

@@ -8,7 +8,7 @@ mod qld;
 mod recall;
 mod removal;
 mod tail_patch;
-mod verdict;
+pub(super) mod verdict;
 
 use super::{CommandResult, Context};
 use crate::args::{EvaluateArgs, EvaluateCommand};

@@ -6,7 +6,7 @@ use etymon_evaluate::Interval;
 use etymon_store::{read_json, write_atomic, write_json_atomic};
 use serde_json::{Value, json};
 
-use super::super::{CommandResult, Context, Outcome, print};
+use super::super::{CommandResult, Context, Outcome, aligned, print};
 use crate::args::OutArgs;
 use crate::error::{CliError, Result};
 
@@ -71,22 +71,6 @@ impl Verdict {
         context.reporter.say(format!("{} and evaluate.svg in {}", RESULT, folder.display()));
         Ok(Outcome::Done(value))
     }
-}
-
-/// Columns of equal width: the first to the left, the others to the right.
-fn aligned(table: &[Vec<String>]) -> Vec<String> {
-    let n = table.iter().map(Vec::len).max().unwrap_or(0);
-    let width =
-        |c: usize| table.iter().filter_map(|row| row.get(c)).map(|cell| cell.chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..n).map(width).collect();
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).enumerate().map(|(c, (cell, &w))| match c {
-            0 => format!("{cell:<w$}"),
-            _ => format!("{cell:>w$}"),
-        });
-        cells.collect::<Vec<_>>().join("  ")
-    };
-    table.iter().map(line).collect()
 }
 
 /// `0.577 ± 0.025`.

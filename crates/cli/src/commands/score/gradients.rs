@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use etymon_attribution::{
     Parts, Queries, QueryValue, Rank, Ranked, ScoreSink, SquaredNorm, Tee, TopK, Wanted, behind, score_all,
 };
-use etymon_curvature::{Factors, Preconditioner, Spectrum};
-use etymon_data::{Batch, Batches, ExampleIndex, Padding, Spread};
+use etymon_curvature::Preconditioner;
+use etymon_data::ExampleIndex;
 use etymon_model::{Model, Objective};
 use etymon_store::RunFolder;
 use etymon_tensor::Backend;
@@ -18,7 +18,7 @@ use super::earlier::{Adding, Earlier};
 use super::job::{Clock, Job, Progress, Scored};
 use super::rows::{Known, add_parts};
 use super::share::{Share, Sharing};
-use super::solver::{examples_per_step, solver};
+use super::solver::solver;
 use super::tables::{Sums, TablePlan, Tables, layers_done};
 use crate::args::PerToken;
 use crate::error::Result;
@@ -137,9 +137,9 @@ impl<'a> Gradients<'a> {
     fn prepare(&self, model: &Model<Work>) -> Result<Prepared> {
         let sets = self.bases.iter().map(|&base| self.queries(model, base)).collect::<Result<_>>()?;
         let norm = |&metric: &Metric| {
-            let factors = if metric == Metric::Identity { None } else { self.factors(model)? };
+            let factors = if metric == Metric::Identity { None } else { self.job.factors(model)? };
             let curvature = if metric == Metric::Kfac { ScoreMethod::Kfac } else { ScoreMethod::Ekfac };
-            Ok(SquaredNorm::new(model, self.preconditioner(factors.as_ref(), curvature))?)
+            Ok(SquaredNorm::new(model, self.job.preconditioner(factors.as_ref(), curvature))?)
         };
         Ok(Prepared { sets, norms: self.metrics.iter().map(norm).collect::<Result<_>>()? })
     }
@@ -148,9 +148,9 @@ impl<'a> Gradients<'a> {
     fn queries(&self, model: &Model<Work>, method: ScoreMethod) -> Result<Queries<Work>> {
         let job = self.job;
         job.context.reporter.say(format!("  preparing {} queries for {}", job.queries.len(), method.name()));
-        let factors = if method.takes_factors() { self.factors(model)? } else { None };
+        let factors = if method.takes_factors() { job.factors(model)? } else { None };
         let (measurement, rank) = (job.args.measurement.into(), rank(job.args));
-        let preconditioner = self.preconditioner(factors.as_ref(), method);
+        let preconditioner = job.preconditioner(factors.as_ref(), method);
         if method.solves() {
             let plain = Preconditioner::Identity;
             let queries = Queries::prepare(model, job.queries, measurement, plain, Rank::Full, job.limits())?;
@@ -168,35 +168,12 @@ impl<'a> Gradients<'a> {
         preconditioner: Preconditioner<'_>,
     ) -> Result<Queries<Work>> {
         let job = self.job;
-        let n = examples_per_step(job.args, method);
-        let spread = Spread::new(job.args.solve.solve_rows as u64, job.counted.examples);
-        let mut examples = job.examples_of_all().filter(|e| e.as_ref().map_or(true, |e| spread.contains(e.index.0)));
-        let mut batches = Vec::new();
-        loop {
-            let step = examples.by_ref().take(n).collect::<std::result::Result<Vec<_>, _>>()?;
-            if step.is_empty() {
-                break;
-            }
-            for group in Batches::new(step.into_iter().map(Ok), job.limits()) {
-                batches.push(Batch::stack(&group?, Padding::None)?);
-            }
-        }
+        let batches = job.solve_batches(method)?;
         let task = job.context.reporter.task(method.name(), queries.len() as u64, 0, "queries");
         let inverse = solver((job.args, method), model, &batches, preconditioner)?;
         let solved = queries.precondition(model, inverse.as_ref(), rank(job.args), |_| task.advance(1, 0))?;
         task.finish();
         Ok(solved)
-    }
-
-    fn factors(&self, model: &Model<Work>) -> Result<Option<Factors>> {
-        let folder = self.job.args.factors.as_ref();
-        Ok(folder.map(|folder| Factors::open(folder, model.layers())).transpose()?)
-    }
-
-    fn preconditioner<'f>(&self, factors: Option<&'f Factors>, method: ScoreMethod) -> Preconditioner<'f> {
-        let Some(factors) = factors else { return Preconditioner::Identity };
-        let spectrum = if method == ScoreMethod::Kfac { Spectrum::Kronecker } else { Spectrum::Corrected };
-        Preconditioner::Kronecker { factors, spectrum, damping: self.job.args.damping }
     }
 
     /// One pass over the train set; returns the rows of the tables. The scores of the passes before are added, so that those

@@ -4,17 +4,20 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use etymon_attribution::{QueryValue, ScoreBlock, ScoreSink, TopK};
-use etymon_data::{BatchLimits, Corpus, DataError, Example, ExampleIndex};
+use etymon_curvature::{Factors, Preconditioner, Spectrum};
+use etymon_data::{Batch, BatchLimits, Batches, Corpus, DataError, Example, ExampleIndex, Padding, Spread};
+use etymon_model::Model;
 use etymon_store::RunFolder;
 
 use super::rows::{Known, write_queries, write_top};
+use super::solver::examples_per_step;
 use super::tables::{Sums, TablePlan, Tables, replay};
 use crate::args::ScoreArgs;
 use crate::choice::Choice;
 use crate::commands::Context;
 use crate::error::Result;
 use crate::method::ScoreMethod;
-use crate::open::{Counted, Opened};
+use crate::open::{Counted, Opened, Work};
 use crate::progress::Task;
 
 /// Everything that was opened and chosen for a score.
@@ -153,6 +156,36 @@ impl Job<'_> {
                 Box::new(self.corpus.examples_from(start).on_this_thread().filter(keep).take(wanted.len()))
             }
         }
+    }
+
+    /// The batches of train examples that an inverse by products goes over: evenly spread, in steps of the method.
+    pub fn solve_batches(&self, method: ScoreMethod) -> Result<Vec<Batch>> {
+        let n = examples_per_step(self.args, method);
+        let spread = Spread::new(self.args.solve.solve_rows as u64, self.counted.examples);
+        let mut examples = self.examples_of_all().filter(|e| e.as_ref().map_or(true, |e| spread.contains(e.index.0)));
+        let mut batches = Vec::new();
+        loop {
+            let step = examples.by_ref().take(n).collect::<std::result::Result<Vec<_>, _>>()?;
+            if step.is_empty() {
+                return Ok(batches);
+            }
+            for group in Batches::new(step.into_iter().map(Ok), self.limits()) {
+                batches.push(Batch::stack(&group?, Padding::None)?);
+            }
+        }
+    }
+
+    /// The factors for the layers of a model, if they are given.
+    pub fn factors(&self, model: &Model<Work>) -> Result<Option<Factors>> {
+        let folder = self.args.factors.as_ref();
+        Ok(folder.map(|folder| Factors::open(folder, model.layers())).transpose()?)
+    }
+
+    /// The damped view of factors that a method takes; the identity where there are none.
+    pub fn preconditioner<'f>(&self, factors: Option<&'f Factors>, method: ScoreMethod) -> Preconditioner<'f> {
+        let Some(factors) = factors else { return Preconditioner::Identity };
+        let spectrum = if method == ScoreMethod::Kfac { Spectrum::Kronecker } else { Spectrum::Corrected };
+        Preconditioner::Kronecker { factors, spectrum, damping: self.args.damping }
     }
 
     pub fn limits(&self) -> BatchLimits {

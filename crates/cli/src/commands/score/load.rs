@@ -26,6 +26,15 @@ pub fn disk_bytes(
     4 * (methods.len() * n_queries.max(1)) as u64 * (counted.examples * (1 + layers) + tokens)
 }
 
+/// What prepared queries are multiplied with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum With {
+    /// Gradients of single examples, over layers in groups where memory is short.
+    Examples,
+    /// Gradients and curvature of groups of examples, which mix all layers.
+    Groups,
+}
+
 /// What is scored, for the estimate.
 fn scoring(
     args: &ScoreArgs,
@@ -33,6 +42,7 @@ fn scoring(
     model: &Model<Work>,
     counted: &Counted,
     queries: &[Example],
+    with: With,
 ) -> Scoring {
     let factors = args.factors.is_some();
     let products = |m: ScoreMethod| matches!(m.way(), Way::Gradients | Way::Checkpoints) && !args.scores_selves(m);
@@ -41,7 +51,7 @@ fn scoring(
     bases.dedup();
     let set = |&method: &ScoreMethod| Set {
         factors: factors && method.takes_factors(),
-        solved: method.solves().then(|| solved(args, method, model, counted, queries.len())),
+        solved: (method.solves() || with == With::Groups).then(|| solved(args, method, model, counted, queries.len())),
     };
     Scoring {
         queries: queries.len() as u64,
@@ -78,6 +88,7 @@ pub fn estimate(
     model: &Model<Work>,
     counted: &Counted,
     queries: &[Example],
+    with: With,
 ) -> Result<(Choice, Vec<Phase>)> {
     if methods.contains(&ScoreMethod::Dense) {
         Dense::check(model.layers().iter().map(|s| s.d_out * s.d_in).sum())?;
@@ -88,7 +99,7 @@ pub fn estimate(
         let phase = Phase { name: "scores", memory: 0, disk, rows: 0, model_flops: 0.0, fold_flops: 0.0 };
         return Ok((choice, vec![phase]));
     }
-    let task = scoring(args, methods, model, counted, queries);
+    let task = scoring(args, methods, model, counted, queries, with);
     let held = |batch_rows: usize| match methods.contains(&ScoreMethod::Trak) {
         true => {
             let (n, batch) = (counted.examples, counted.examples.min(batch_rows as u64));
@@ -106,7 +117,8 @@ pub fn estimate(
     let most = args.rank.map_or(PLENTY, |rank| (rank * queries.len()).next_power_of_two().max(PLENTY));
     // Inverses by products mix all layers, and projections and hidden states are of all: there is one group, or none fits.
     let all = 0..model.layers().len();
-    let whole = methods.iter().any(|m| m.solves() || !matches!(m.way(), Way::Gradients | Way::Checkpoints));
+    let whole = with == With::Groups
+        || methods.iter().any(|m| m.solves() || !matches!(m.way(), Way::Gradients | Way::Checkpoints));
     let layers_of = |layers| if whole { all.clone() } else { layers };
     let peak_of = |rows, layers| peak(&group(layers_of(layers), rows));
     let choice = choose(&args.pass, model.layers(), longest, most, peak_of)?;

@@ -5,6 +5,7 @@ mod checkpoints;
 mod config;
 mod earlier;
 mod gradients;
+pub mod group;
 mod job;
 mod load;
 mod other;
@@ -23,6 +24,7 @@ use self::checkpoints::Checkpoint;
 use self::config::Spec;
 use self::gradients::Gradients;
 use self::job::{Clock, Job, Scored};
+use self::load::With;
 use self::tables::UNFINISHED;
 use super::plan::Planned;
 use super::{CommandResult, Context, Outcome};
@@ -62,7 +64,7 @@ impl Inputs {
     }
 
     /// The methods by what they share.
-    fn plans(&self, args: &ScoreArgs) -> Result<Vec<Plan>> {
+    fn plans(&self, args: &ScoreArgs, with: With) -> Result<Vec<Plan>> {
         let mut by_way: BTreeMap<(Way, Option<ScoreMethod>), Vec<ScoreMethod>> = BTreeMap::new();
         for &method in &self.methods {
             let alone = (method.way() != Way::Gradients).then_some(method);
@@ -70,7 +72,7 @@ impl Inputs {
         }
         let plan = |methods: Vec<ScoreMethod>| {
             let (model, queries) = (&self.opened.model, &self.queries[..]);
-            let (choice, phases) = load::estimate(args, &methods, model, &self.counted, queries)?;
+            let (choice, phases) = load::estimate(args, &methods, model, &self.counted, queries, with)?;
             Ok(Plan { methods, choice, phases })
         };
         by_way.into_values().map(plan).collect()
@@ -79,7 +81,7 @@ impl Inputs {
 
 pub fn run(args: &ScoreArgs, context: Context) -> CommandResult {
     let inputs = Inputs::open(args)?;
-    let plans = inputs.plans(args)?;
+    let plans = inputs.plans(args, With::Examples)?;
     let spec = Spec::new(args, &inputs.methods, &inputs.opened.model, &inputs.corpus)?;
     require_space(&args.out.out, plans.iter().flat_map(|plan| &plan.phases).map(|p| p.disk).sum())?;
     let names: Vec<&str> = inputs.methods.iter().map(|m| m.name()).collect();
@@ -208,7 +210,7 @@ fn candidates(args: &ScoreArgs, context: Context, inputs: &Inputs) -> Result<Opt
 /// Opens what a score would read, and counts what it would need.
 pub fn plan(args: &ScoreArgs) -> Result<Planned> {
     let inputs = Inputs::open(args)?;
-    let plans = inputs.plans(args)?;
+    let plans = inputs.plans(args, With::Examples)?;
     let choice = plans[0].choice.clone();
     let phases = plans.into_iter().flat_map(|plan| plan.phases).collect();
     Ok(Planned { opened: inputs.opened, corpus: inputs.corpus, choice, phases })

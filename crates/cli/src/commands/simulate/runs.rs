@@ -1,0 +1,65 @@
+//! Recorded runs, and fits on them with a bar.
+
+use std::sync::Mutex;
+
+use etymon_simulate::{FitOptions, Fitted, Kind, Phase, Recorded, fit};
+
+use super::super::Context;
+use crate::args::SimulateLogArgs;
+use crate::error::{CliError, Result};
+use crate::progress::Task;
+
+/// Runs to fit on, and runs to judge by.
+pub struct Runs {
+    pub fitted: Recorded,
+    pub held_out: Recorded,
+}
+
+impl Runs {
+    /// Reads the logs; the last `hold_out` runs are not fitted on.
+    pub fn read(args: &SimulateLogArgs, hold_out: usize, context: Context) -> Result<Self> {
+        let recorded = Recorded::read(&args.log)?;
+        let n = recorded.runs.len();
+        if hold_out >= n {
+            let problem = format!("there are {n} runs, {hold_out} cannot be held out");
+            return Err(CliError::Usage { option: "--hold-out", problem });
+        }
+        let positions: Vec<usize> = (0..n).collect();
+        let (fitted, held_out) = positions.split_at(n - hold_out);
+        context.reporter.say(format!(
+            "{} runs to fit on, {hold_out} held out; {} train examples, {} watched",
+            fitted.len(),
+            recorded.train_ids.len(),
+            recorded.query_ids.len()
+        ));
+        Ok(Self { fitted: recorded.part(fitted), held_out: recorded.part(held_out) })
+    }
+}
+
+/// How a kind is fitted.
+pub fn options(args: &SimulateLogArgs, kind: Kind, context: Context) -> FitOptions {
+    let (lambda, unseen) = (args.lambda.0, args.unseen.into());
+    FitOptions { kind, lambda, unseen, draws: args.draws, seed: context.global.seed.unwrap_or(0) }
+}
+
+/// Fits with a bar for each phase.
+pub fn fit_with_bars(recorded: &Recorded, options: &FitOptions, context: Context) -> Result<Fitted> {
+    let bar: Mutex<Option<(Phase, Task)>> = Mutex::new(None);
+    let fitted = fit(recorded, options, &|phase, total| {
+        let mut bar = bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if bar.as_ref().is_none_or(|(of, _)| *of != phase) {
+            let name = if phase == Phase::Validation { "validate" } else { "fit" };
+            let task = context.reporter.task(name, total as u64, 0, "regressions");
+            if let Some((_, done)) = bar.replace((phase, task)) {
+                done.finish();
+            }
+        }
+        if let Some((_, task)) = bar.as_ref() {
+            task.advance(1, 0);
+        }
+    })?;
+    if let Some((_, task)) = bar.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        task.finish();
+    }
+    Ok(fitted)
+}
