@@ -17,6 +17,7 @@ mod log;
 mod recorded;
 mod roll_out;
 mod simulator;
+mod what_if;
 
 pub use curriculum::Curriculum;
 pub use edit::{Bound, Edit, Examples, Expression, Literal};
@@ -28,3 +29,4 @@ pub use log::find_logs;
 pub use recorded::{Recorded, Run};
 pub use roll_out::RollOut;
 pub use simulator::Simulator;
+pub use what_if::Change;
