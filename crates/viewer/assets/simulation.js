@@ -23,11 +23,11 @@ const shortNumber = (value) => String(value).replace("-", "−");
 function axes(width, height, x, y, xTicks, yTicks) {
   const base = height - CHART.bottom;
   return svg("g", { class: "axes", "aria-hidden": "true" },
-    yTicks.map((tick) => [
+    yTicks.flatMap((tick) => [
       svg("line", { x1: CHART.left, x2: width - CHART.right, y1: y(tick), y2: y(tick) }),
       svg("text", { x: CHART.left - 6, y: y(tick) + 3.5, "text-anchor": "end" }, shortNumber(tick)),
     ]),
-    xTicks.map((tick) => [
+    xTicks.flatMap((tick) => [
       svg("line", { x1: x(tick), x2: x(tick), y1: base, y2: base + 4, class: "tick" }),
       svg("text", { x: x(tick), y: base + 17, "text-anchor": "middle" }, shortNumber(tick)),
     ]));

@@ -131,7 +131,7 @@ impl Literal {
 
     fn is(&self, found: &Value) -> bool {
         match self {
-            Self::Text(text) => found.as_str().map_or_else(|| found.to_string() == *text, |found| found == text),
+            Self::Text(text) => found.as_str().map_or_else(|| found.to_string(), str::to_owned).eq(text),
             Self::Number(expected, _) => number(found) == Some(*expected),
             Self::Truth(truth) => found.as_bool() == Some(*truth),
         }

@@ -58,9 +58,10 @@ fn digits(n: u64) -> usize {
 fn at(line: &Line, step: f64) -> Option<f64> {
     let after = line.steps.partition_point(|&s| (s as f64) < step);
     let (right, loss) = (*line.steps.get(after)? as f64, *line.losses.get(after)?);
-    if right <= step || after == 0 {
-        return (right == step || after > 0).then_some(loss);
+    if right == step {
+        return Some(loss);
     }
-    let (left, before) = (line.steps[after - 1] as f64, line.losses[after - 1]);
+    let before = after.checked_sub(1)?;
+    let (left, before) = (line.steps[before] as f64, line.losses[before]);
     Some(before + (loss - before) * (step - left) / (right - left))
 }
