@@ -152,7 +152,7 @@ function drawChanges(box, entries) {
     () => [q.id, `simulated ${signed(q.change)}`, `really ${signed(q.trained_change)}`]));
   const picture = svg("svg", { width, height, role: "img", "aria-label": "Simulated against real changes. Left and right arrow step through the watched examples." },
     axes(width, height, x, y, ticks, ticks),
-    svg("line", { class: "tick", x1: x(low), y1: y(low), x2: x(high), y2: y(high) }),
+    svg("line", { class: "diagonal", x1: x(low), y1: y(low), x2: x(high), y2: y(high) }),
     svg("text", { x: width - CHART.right, y: height - 3, "text-anchor": "end" }, "change, really trained"),
     points);
   stepping(picture, () => points);
