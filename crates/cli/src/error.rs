@@ -89,6 +89,7 @@ impl CliError {
             Self::Simulate(SimulateError::Unseen { .. }) => {
                 "--unseen mean gives them the mean effect of those that were seen"
             }
+            Self::Simulate(SimulateError::NoColumns { .. }) => "give the training data with --data",
             Self::Simulate(SimulateError::NotDefinite { .. } | SimulateError::NoLambda) => "give a larger --lambda",
             Self::Simulate(SimulateError::TooManyRows { .. }) => "give --lambda, or the log of a second run",
             Self::QueryId { .. } => "give the query another id",

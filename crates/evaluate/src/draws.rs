@@ -19,6 +19,8 @@ pub enum Stream {
     Bootstrap,
     /// Labels to flip, and to what.
     Labels,
+    /// The order of a shuffled curriculum.
+    Curriculum,
     /// Train examples and queries of proximal responses.
     Pairs,
     /// Draws from the posterior of a simulator.
@@ -34,6 +36,7 @@ impl Stream {
             Self::Controls => b"controls",
             Self::Bootstrap => b"bootstrap",
             Self::Labels => b"flips",
+            Self::Curriculum => b"curriculum",
             Self::Pairs => b"pairs",
             Self::Posterior => b"posterior",
         };

@@ -140,6 +140,54 @@ pub enum SimulateError {
         /// Number of train examples.
         n: usize,
     },
+    /// An expression that is none.
+    #[error("{problem}\n  {text}\n  {:column$}^", "")]
+    Expression {
+        /// The expression.
+        text: String,
+        /// Where, in characters from 0.
+        column: usize,
+        /// What is wrong.
+        problem: String,
+    },
+    /// An expression with an id of no train example.
+    #[error("`{id}` is none of the {n} train examples of the runs")]
+    NoSuchId {
+        /// The id.
+        id: String,
+        /// Number of train examples.
+        n: usize,
+    },
+    /// An expression with a column where only ids are known.
+    #[error("the runs know train examples by their ids alone, not their `{column}`")]
+    NoColumns {
+        /// The column.
+        column: String,
+    },
+    /// An expression with a column that no train example has.
+    #[error("no train example has a column `{column}`; they have {known}")]
+    NoSuchColumn {
+        /// The column.
+        column: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// An edit that cannot be made.
+    #[error("{problem}")]
+    Edit {
+        /// Which, and why.
+        problem: String,
+    },
+    /// A curriculum that cannot be read.
+    #[error("{}:{line}: {problem}", path.display())]
+    CurriculumLine {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1; 0 for the file as a whole.
+        line: usize,
+        /// What is wrong.
+        problem: String,
+    },
     /// First losses for another number of queries, or not finite.
     #[error("{got} finite first losses for {expected} queries")]
     FirstLosses {

@@ -47,6 +47,8 @@ struct Place<'a> {
     b: &'a [f64],
     /// The part of a whole step that is done, 0 < part ≤ 1.
     part: f64,
+    /// Whether no batch since the last whole step had an example: nothing changes, and momentum waits.
+    idle: bool,
 }
 
 impl Dynamics {
@@ -58,15 +60,17 @@ impl Dynamics {
         add: impl Fn(usize, &mut [f64], &mut [f64]),
         mut see: impl FnMut(&Place<'_>),
     ) {
-        let (mut a, mut b) = (vec![0.0; n_queries], vec![0.0; n_queries]);
+        let (mut a, mut b, mut idle) = (vec![0.0; n_queries], vec![0.0; n_queries], true);
         for (t, batch) in curriculum.batches.iter().enumerate() {
             if t % self.every == 0 {
                 a.fill(0.0);
                 b.fill(0.0);
+                idle = true;
             }
+            idle &= batch.is_empty();
             batch.iter().for_each(|&i| add(i, &mut a, &mut b));
             let part = (t % self.every + 1) as f64 / self.every as f64;
-            see(&Place { a: &a, b: &b, part });
+            see(&Place { a: &a, b: &b, part, idle });
         }
     }
 
@@ -82,6 +86,10 @@ impl Dynamics {
         out.extend_from_slice(first);
         let (mut base, mut change) = (first.to_vec(), vec![0.0; q]);
         self.walk(curriculum, q, add, |place| {
+            if place.idle {
+                out.extend_from_slice(&base);
+                return;
+            }
             let goes_on = self.memory * place.part;
             let now = out.len();
             out.extend((0..q).map(|k| base[k] + goes_on * change[k] + base[k] * place.a[k] + place.b[k]));
@@ -94,13 +102,22 @@ impl Dynamics {
     }
 
     /// `[T + 1, Q]` The variance that independent noise of variance `noise` `[Q]` per whole step leaves in the losses.
-    fn noise(&self, curriculum: &Curriculum, noise: &[f64], add: impl Fn(usize, &mut [f64], &mut [f64])) -> Vec<f64> {
+    pub fn noise(
+        &self,
+        curriculum: &Curriculum,
+        noise: &[f64],
+        add: impl Fn(usize, &mut [f64], &mut [f64]),
+    ) -> Vec<f64> {
         let q = noise.len();
         let mut out = Vec::with_capacity((curriculum.n_steps() + 1) * q);
         out.resize(q, 0.0);
         // Of errors e of L and d of its last change: variances and covariance of (e, d) → (e + d', d'), d' = γ d + a e + noise.
         let mut moments = vec![[0.0; 3]; q];
         self.walk(curriculum, q, add, |place| {
+            if place.idle {
+                out.extend(moments.iter().map(|m| m[0]));
+                return;
+            }
             let goes_on = self.memory * place.part;
             for k in 0..q {
                 let ([ee, ed, dd], a) = (moments[k], place.a[k]);

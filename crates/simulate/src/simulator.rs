@@ -133,7 +133,7 @@ impl Simulator {
     }
 
     /// The unseen examples of a curriculum.
-    fn check(&self, curriculum: &Curriculum, first: &[f64]) -> Result<Vec<usize>> {
+    pub(crate) fn check(&self, curriculum: &Curriculum, first: &[f64]) -> Result<Vec<usize>> {
         let (expected, finite) = (self.query_ids.len(), first.iter().filter(|l| l.is_finite()).count());
         if first.len() != expected || finite != expected {
             return Err(SimulateError::FirstLosses { expected, got: finite });

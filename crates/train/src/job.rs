@@ -225,6 +225,7 @@ fn plan(config: &TrainConfig) -> Result<Plan> {
             warmup_steps: config.warmup_steps,
             min_ratio: config.min_lr_ratio,
         },
+        learning_rates: None,
         clip_norm: config.clip_norm,
         reduction: config.reduction,
         watch_every: config.watch_every,

@@ -130,6 +130,9 @@ pub struct Plan {
     pub decay: Decay,
     /// Learning rate.
     pub learning_rate: LearningRate,
+    /// `[n_steps]` η of each step, instead of `learning_rate`: those of a curriculum that was edited.
+    #[serde(serialize_with = "rates_name", skip_serializing_if = "Option::is_none")]
+    pub learning_rates: Option<Vec<f64>>,
     /// Gradients of a larger Euclidean norm (over all parameters, after the reduction) are scaled down to this one.
     pub clip_norm: Option<f64>,
     /// The loss of a batch.
@@ -158,6 +161,7 @@ impl Default for Plan {
             weight_decay: 0.0,
             decay: Decay::Matrices,
             learning_rate: LearningRate::constant(1e-3),
+            learning_rates: None,
             clip_norm: None,
             reduction: Reduction::TokenMean,
             watch_every: 1,
@@ -183,6 +187,8 @@ impl Plan {
         positive("checkpoint_every", self.checkpoint_every.unwrap_or(1))?;
         let rate = &self.learning_rate;
         number("lr", rate.peak, rate.peak > 0.0, "> 0")?;
+        let given = self.learning_rates.iter().flatten();
+        given.into_iter().try_for_each(|&rate| number("learning_rates", rate, rate >= 0.0, "≥ 0"))?;
         number("min_lr_ratio", rate.min_ratio, (0.0..=1.0).contains(&rate.min_ratio), "from 0 to 1")?;
         number("weight_decay", self.weight_decay, self.weight_decay >= 0.0, "≥ 0")?;
         let clip_norm = self.clip_norm.unwrap_or(1.0);
@@ -220,6 +226,13 @@ fn order_name<S: Serializer>(order: &Order, to: S) -> std::result::Result<S::Ok,
             to.serialize_str(&format!("curriculum of {} batches, {hash}", batches.len()))
         }
     }
+}
+
+/// They are told by their hash.
+fn rates_name<S: Serializer>(rates: &Option<Vec<f64>>, to: S) -> std::result::Result<S::Ok, S::Error> {
+    let mut hash = crate::checkpoint::Hash::default();
+    rates.iter().flatten().for_each(|rate| hash.add(rate.to_bits()));
+    to.serialize_str(&hash.to_string())
 }
 
 fn numbers<S: Serializer>(list: &[ExampleIndex], to: S) -> std::result::Result<S::Ok, S::Error> {

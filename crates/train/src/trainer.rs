@@ -63,6 +63,10 @@ impl<B: Backend> Trainer<B> {
         check(&model, "train", &train)?;
         check(&model, "watched", &watched)?;
         let batching = Batching::new(&train, &plan)?;
+        let (n_steps, given) = (batching.n_steps(), plan.learning_rates.as_ref().map(Vec::len));
+        if let Some(given) = given.filter(|&given| given as u64 != n_steps) {
+            return Err(TrainError::setting("learning_rates", format!("are {given}, of {n_steps} steps")));
+        }
         let optimizer = OptimizerState::new(&model, &plan);
         let train_hash = Hash::of_examples(&train).to_string();
         let (train, watched) = (without_texts(train), without_texts(watched));
@@ -174,7 +178,8 @@ impl<B: Backend> Trainer<B> {
     /// One batch, one update.
     fn advance(&mut self) -> Result<Step> {
         let batch = self.batching.batch(self.step);
-        let learning_rate = self.plan.learning_rate.at(self.step, self.n_steps());
+        let given = self.plan.learning_rates.as_ref().and_then(|rates| rates.get(self.step as usize));
+        let learning_rate = given.copied().unwrap_or_else(|| self.plan.learning_rate.at(self.step, self.n_steps()));
         let n_rows = batch.iter().map(|&p| self.train[p].n_rows()).sum();
         let (mut loss, mut norm) = (f64::NAN, 0.0);
         if !batch.is_empty() {

@@ -8,8 +8,8 @@ use etymon_data::{BatchLimits, ExampleIndex};
 use etymon_model::Model;
 use etymon_tensor::{Backend, Cpu};
 use etymon_train::{
-    End, LastBatch, LearningRate, Length, Observer, Optimizer, Order, Plan, Progress, Removal, TrainError, Trainer,
-    losses,
+    End, LastBatch, LearningRate, Length, Observer, Optimizer, Order, Plan, Progress, Removal, Schedule, TrainError,
+    Trainer, losses,
 };
 
 const LIMITS: BatchLimits = BatchLimits { max_rows: 64, max_examples: usize::MAX };
@@ -219,4 +219,21 @@ fn an_observer_stops_a_run_and_it_goes_on() {
     assert_eq!(trainer.step(), 3);
     assert_eq!(trainer.run(&mut ()).unwrap(), End::Finished);
     assert!(same_bits(trainer.model(), &trained(Cpu::<f32>::new(), plan())));
+}
+
+#[test]
+fn given_learning_rates_take_the_place_of_the_schedule_and_must_be_one_for_each_step() {
+    let falling = LearningRate { peak: 1e-2, schedule: Schedule::Cosine, warmup_steps: 2, min_ratio: 0.1 };
+    let by_schedule = Plan { learning_rate: falling, batch_size: 5, ..plan() };
+    let constant = LearningRate::constant(1.0);
+    let given = |rates: Vec<f64>| Plan { learning_rate: constant, learning_rates: Some(rates), ..by_schedule.clone() };
+    let n_steps = batches(by_schedule.clone()).len();
+    let rates: Vec<f64> = (0..n_steps as u64).map(|t| falling.at(t, n_steps as u64)).collect();
+    assert!(same_bits(
+        &trained(Cpu::<f32>::new(), by_schedule.clone()),
+        &trained(Cpu::<f32>::new(), given(rates.clone()))
+    ));
+    let start = |rates| Trainer::new(tiny_gpt2(Cpu::<f32>::new()), sequences(20, 20, 16), Vec::new(), given(rates));
+    assert!(matches!(start(vec![0.1]), Err(TrainError::Setting { key: "learning_rates", .. })));
+    assert!(matches!(start(vec![f64::NAN; n_steps]), Err(TrainError::Setting { key: "learning_rates", .. })));
 }

@@ -30,6 +30,18 @@ pub enum ViewerError {
         /// Number of layer scores in the row.
         got: usize,
     },
+    /// A line needs as many losses as steps, and as many bands or none.
+    #[error("query {query:?}: a line of {steps} steps has {losses} losses and {band} bands")]
+    LineShape {
+        /// Id of the query.
+        query: String,
+        /// Number of steps given.
+        steps: usize,
+        /// Number of losses given.
+        losses: usize,
+        /// Number of bands given.
+        band: usize,
+    },
     /// JSON, and with it the page, has no notation for NaN and infinity.
     #[error("query {query:?}: {place} is not a finite number")]
     NotFinite {

@@ -2,7 +2,8 @@
 //!
 //! [`to_html`] turns a [`Report`] into one self-contained HTML file (styles, code and data inside, no network, no
 //! external font). [`to_terminal`] prints the same top lists of one query. A [`Comparison`] of several score tables has
-//! both as well ([`compare_to_html`], [`compare_to_terminal`]). All are pure functions: this crate reads and
+//! both as well ([`compare_to_html`], [`compare_to_terminal`]), and a [`Simulation`] of training runs
+//! ([`simulation_to_html`], [`simulation_to_terminal`]). All are pure functions: this crate reads and
 //! writes no file, and knows nothing of models or score tables.
 //!
 //! ```
@@ -38,6 +39,7 @@ mod correlation;
 mod error;
 mod page;
 mod report;
+mod simulation;
 mod statistics;
 mod terminal;
 
@@ -49,5 +51,6 @@ pub use correlation::{pearson, spearman};
 pub use error::ViewerError;
 pub use page::to_html;
 pub use report::{LayerShare, QueryReport, Report, Row, Token};
+pub use simulation::{Line, Role, SimulatedQuery, Simulation, simulation_to_html, simulation_to_terminal};
 pub use statistics::{Histogram, Summary};
 pub use terminal::{Color, to_terminal};

@@ -4,8 +4,12 @@ use serde_json::{Map, Value};
 use crate::{QueryReport, Report, ViewerError};
 
 const BODY: &str = include_str!("../assets/body.html");
-const STYLES: [&str; 3] =
-    [include_str!("../assets/frame.css"), include_str!("../assets/reading.css"), include_str!("../assets/compare.css")];
+const STYLES: [&str; 4] = [
+    include_str!("../assets/frame.css"),
+    include_str!("../assets/reading.css"),
+    include_str!("../assets/compare.css"),
+    include_str!("../assets/simulation.css"),
+];
 const BASE: &str = include_str!("../assets/base.js");
 const PASSAGE: &str = include_str!("../assets/passage.js");
 const MAIN: &str = include_str!("../assets/main.js");
@@ -18,6 +22,7 @@ const REPORT: [&str; 6] = [
     MAIN,
 ];
 const COMPARISON: [&str; 4] = [BASE, PASSAGE, include_str!("../assets/compare.js"), MAIN];
+const SIMULATION: [&str; 4] = [BASE, PASSAGE, include_str!("../assets/simulation.js"), MAIN];
 /// No request of any kind leaves the page, whatever the data says.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:; \
                       base-uri 'none'; form-action 'none'";
@@ -29,6 +34,8 @@ pub(crate) enum Scripts {
     Report,
     /// Several, side by side.
     Comparison,
+    /// Losses of simulated runs.
+    Simulation,
 }
 
 /// What the page reads at once: the run, and of each query what the list shows.
@@ -92,6 +99,7 @@ pub(crate) fn html(scripts: Scripts, title: &str, data: &str) -> String {
     let (kind, scripts) = match scripts {
         Scripts::Report => ("report", &REPORT[..]),
         Scripts::Comparison => ("comparison", &COMPARISON[..]),
+        Scripts::Simulation => ("simulation", &SIMULATION[..]),
     };
     let mut page = format!("<!doctype html>\n<html lang=\"en\" class=\"{kind}\">\n<head>\n<meta charset=\"utf-8\">\n");
     page.push_str(&format!("<meta http-equiv=\"Content-Security-Policy\" content=\"{POLICY}\">\n"));
@@ -138,13 +146,15 @@ mod tests {
 
     #[test]
     fn the_assets_cannot_end_the_elements_that_hold_them() {
-        assert!(REPORT.iter().chain(&COMPARISON).all(|s| !s.contains("</script") && !s.contains("<!--")));
+        assert!(
+            REPORT.iter().chain(&COMPARISON).chain(&SIMULATION).all(|s| !s.contains("</script") && !s.contains("<!--"))
+        );
         assert!(STYLES.iter().all(|s| !s.contains("</style")));
     }
 
     #[test]
     fn the_assets_reach_for_nothing_outside_the_page_and_parse_no_data_as_html() {
-        for asset in REPORT.iter().chain(&COMPARISON).chain(&STYLES).chain([&BODY]) {
+        for asset in REPORT.iter().chain(&COMPARISON).chain(&SIMULATION).chain(&STYLES).chain([&BODY]) {
             for word in ["https:", "@import", "url(", "fetch(", "XMLHttp", "innerHTML", "outerHTML", "insertAdjacent"] {
                 assert!(!asset.contains(word), "{word}");
             }

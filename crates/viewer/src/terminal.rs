@@ -135,7 +135,7 @@ fn metadata<'a>(entries: impl Iterator<Item = (&'a String, &'a Value)>) -> Strin
 }
 
 /// Four significant digits, with an exponent where the plain notation would be long.
-fn number(x: f64) -> String {
+pub(crate) fn number(x: f64) -> String {
     let magnitude = x.abs();
     match magnitude {
         0.0 => "0".to_owned(),

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod compare;
+mod edits;
 mod evaluate;
 mod fit;
 mod group;
@@ -8,6 +9,7 @@ mod pbrf;
 mod score;
 mod simulate;
 mod train;
+mod what_if;
 
 use std::path::PathBuf;
 
@@ -26,6 +28,7 @@ pub use pbrf::{MinimiserArg, PbrfArgs};
 pub use score::{MeasurementArg, PerToken, ScoreArgs};
 pub use simulate::*;
 pub use train::{TrainArgs, Vary};
+pub use what_if::{CurriculumArgs, SimulateRunArgs, WhatIfArgs};
 
 /// Traces what a model does back to the data it was trained on.
 #[derive(Debug, Parser)]
@@ -49,6 +52,7 @@ Examples:
   etymon report S -o report.html                             the page to read them in
   etymon compare S1 S2                                       score tables side by side
   etymon simulate fit --log RUNS --out SIM                    a simulator of the training itself
+  etymon simulate what-if SIM --log RUNS --truncate 100 --out O    what if it had trained otherwise?
   etymon evaluate lds --config train.toml --queries q.jsonl --scores S --out E     is it true? by retraining";
 
 /// 1 or more.

@@ -22,6 +22,10 @@ pub enum SimulateCommand {
     Fit(SimulateFitArgs),
     /// Fit each kind of simulator on some runs, and compare its roll-outs with runs that were held out
     Evaluate(SimulateEvaluateArgs),
+    /// Simulate a curriculum: the losses of every watched example on the way
+    Run(super::SimulateRunArgs),
+    /// Edit the curriculum of a recorded run, and tell what would have changed; on request, train it really
+    WhatIf(super::WhatIfArgs),
 }
 
 /// `etymon simulate fit`.
