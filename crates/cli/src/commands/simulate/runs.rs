@@ -2,11 +2,11 @@
 
 use std::sync::Mutex;
 
-use etymon_simulate::{FitOptions, Fitted, Kind, Phase, Recorded, fit};
+use etymon_simulate::{FitOptions, Fitted, Kind, Phase, Recorded, SimulateError, fit};
 use serde_json::{Value, json};
 
 use super::super::Context;
-use crate::args::SimulateLogArgs;
+use crate::args::{SimulateLogArgs, UnseenArg};
 use crate::error::{CliError, Result};
 use crate::progress::Task;
 
@@ -33,7 +33,22 @@ impl Runs {
             recorded.train_ids.len(),
             recorded.query_ids.len()
         ));
-        Ok(Self { fitted: recorded.part(fitted), held_out: recorded.part(held_out) })
+        let runs = Self { fitted: recorded.part(fitted), held_out: recorded.part(held_out) };
+        if args.unseen == UnseenArg::Refuse {
+            runs.check()?
+        }
+        Ok(runs)
+    }
+
+    /// Refuses held-out runs with train examples that are not fitted on, before any work.
+    fn check(&self) -> Result<()> {
+        let counts = self.fitted.counts().into_iter().zip(self.held_out.counts());
+        let ids = self.fitted.train_ids.iter().zip(counts);
+        let unseen: Vec<&String> = ids.filter(|(_, (seen, used))| *seen == 0 && *used > 0).map(|(id, _)| id).collect();
+        match unseen.first() {
+            Some(&first) => Err(SimulateError::Unseen { n: unseen.len(), first: first.clone() }.into()),
+            None => Ok(()),
+        }
     }
 }
 
