@@ -87,7 +87,7 @@ fn measured(folder: &Path, run: &str, queries: &[String]) -> Result<Vec<Vec<(u64
     let mut losses: BTreeMap<&str, BTreeMap<u64, f64>> =
         queries.iter().map(|q| (q.as_str(), BTreeMap::new())).collect();
     for rows in loss_segments(folder)? {
-        for row in rows?.into_iter().filter(|row| row.run == run) {
+        for row in rows?.1.into_iter().filter(|row| row.run == run) {
             let Some(of_query) = losses.get_mut(row.query_id.as_str()) else { continue };
             if !row.loss.is_finite() {
                 let what = format!("its loss before step {} of run `{run}`", row.step);

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use etymon_curvature::Factors;
 use etymon_data::{
-    BadRows, Corpus, CorpusOptions, DataError, Encoder, Example, Format, Overlong, Packing, Task as DataTask,
+    BadRows, Corpus, CorpusOptions, DataError, Encoder, Example, Format, Overlong, Packing, Task as DataTask, labels_of,
 };
 use etymon_model::{Model, adapter_base, is_adapter, load, load_on, model_files, tokenizer_file, tokenizer_json};
 use etymon_store::{Fingerprint, RunFolder, fingerprint};
@@ -263,9 +263,20 @@ pub fn model_fingerprints(args: &ModelArgs) -> Result<BTreeMap<String, Fingerpri
 
 /// Fingerprints of data files, by position.
 pub fn data_fingerprints(role: &str, corpus: &Corpus) -> Result<BTreeMap<String, Fingerprint>> {
+    path_fingerprints(role, corpus.files().iter().map(|file| file.path.as_path()))
+}
+
+/// Fingerprints of files of rows, by position, and of the labels beside images.
+pub fn path_fingerprints<'a>(
+    role: &str,
+    paths: impl Iterator<Item = &'a Path>,
+) -> Result<BTreeMap<String, Fingerprint>> {
     let mut out = BTreeMap::new();
-    for (i, file) in corpus.files().iter().enumerate() {
-        out.insert(format!("{role}/{i:05}"), fingerprint(&file.path)?);
+    for (i, path) in paths.enumerate() {
+        out.insert(format!("{role}/{i:05}"), fingerprint(path)?);
+        if let Some(labels) = labels_of(path).filter(|path| path.is_file()) {
+            out.insert(format!("{role}/{i:05}/labels"), fingerprint(&labels)?);
+        }
     }
     Ok(out)
 }

@@ -37,6 +37,13 @@ fn subsets_are_retrained_once_and_their_file_judges_as_they_do() {
     let truth = temp.at("out/truth.jsonl");
     let given = ok(&["evaluate", "lds", "--truth", &truth, "--scores", &temp.at("scores"), "--out", &temp.at("given")]);
     assert_eq!(given["methods"][0]["lds"], more["methods"][0]["lds"]);
+    let (losses, members) = tables_of(&std::fs::read_to_string(&truth).unwrap());
+    std::fs::write(temp.at("losses.csv"), losses).unwrap();
+    std::fs::write(temp.at("members.csv"), members).unwrap();
+    let (losses, members, tables) = (temp.at("losses.csv"), temp.at("members.csv"), temp.at("tables"));
+    let foreign = ["evaluate", "lds", "--truth", &losses, "--members", &members, "--scores"];
+    let foreign = ok(&[&foreign[..], &[&temp.at("scores"), "--out", &tables]].concat());
+    assert_eq!(foreign["methods"][0]["lds"], more["methods"][0]["lds"]);
     assert!(std::fs::read_to_string(temp.at("out/evaluate.svg")).unwrap().starts_with("<svg"));
 
     let line = lds("4", &temp.at("part"));
@@ -45,6 +52,21 @@ fn subsets_are_retrained_once_and_their_file_judges_as_they_do() {
     let loo =
         ["evaluate", "loo", "--config", &config, "--queries", &queries, "--scores", &temp.at("scores"), "--out", &out];
     assert!(refused(&loo).contains("has an evaluation by lds"));
+}
+
+/// The same measurements as a table of losses, and a table of the subsets.
+fn tables_of(truth: &str) -> (String, String) {
+    let (mut losses, mut members) = ("subset,query,loss\n".to_owned(), "subset,train_id\n".to_owned());
+    for (j, line) in truth.lines().enumerate() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        for (query, f) in line["f"].as_object().unwrap() {
+            losses += &format!("s{j},{query},{}\n", -f.as_f64().unwrap());
+        }
+        for id in line["kept"].as_array().unwrap() {
+            members += &format!("s{j},{}\n", id.as_str().unwrap());
+        }
+    }
+    (losses, members)
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{Lm, ok, refused};
+use common::{Lm, ok, reference, refused};
 use etymon_store::TrainingLog;
 
 /// Twelve examples, of which the losses of three queries fall or rise by known amounts; the batches differ by run.
@@ -69,4 +69,71 @@ fn logs_that_cannot_be_fitted_are_refused_with_a_reason() {
     let text = args(&log, &["--hold-out", "1", "--lambda", "1"]);
     assert!(text.contains("in no run that the simulator was fitted on") && text.contains("--unseen mean"), "{text}");
     assert!(!Path::new(&out).exists(), "nothing is left of a command that is refused");
+}
+
+/// Plain gradient descent on sums, in small steps: what TracIn describes. Three runs; the first one again, with checkpoints, and
+/// its scores of the watched rows.
+fn descents(temp: &Lm) -> (String, String) {
+    let watched = std::fs::read_to_string(reference("digits/query.csv")).unwrap();
+    let few: Vec<&str> = watched.lines().take(6).collect();
+    std::fs::write(temp.at("watch.csv"), few.join("\n") + "\n").unwrap();
+    let train = reference("digits/train.csv");
+    let text = format!(
+        "out = \"set\"\ndata = [\"{train}\"]\nwatch = [\"watch.csv\"]\nlabel = \"y\"\nbatch_size = 100\noptimizer = \"sgd\"\n\
+         momentum = 0.0\nlr = {RATE:e}\nreduction = \"sum\"\n[architecture]\nmodel_type = \"mlp\"\nsizes = [64, 16, 10]\n\
+         activation = \"relu\"\ntask = \"classification\"\n"
+    );
+    std::fs::write(temp.at("train.toml"), &text).unwrap();
+    let with_checkpoints = text.replace("[architecture]", "checkpoint_every = 3\n[architecture]");
+    std::fs::write(temp.at("checkpoints.toml"), with_checkpoints).unwrap();
+    let (set, one, scores) = (temp.at("set"), temp.at("one"), temp.at("scores"));
+    ok(&["train", &temp.at("train.toml"), "--runs", "4"]);
+    ok(&["train", &temp.at("checkpoints.toml"), "--out", &one]);
+    let (model, watch) = (temp.at("one/model"), temp.at("watch.csv"));
+    let score = ["score", "--method", "tracin-cp", "--model", &model, "--checkpoints", &one, "--data", &train];
+    ok(&[&score[..], &["--label", "y", "--queries", &watch, "--out", &scores]].concat());
+    (set, scores)
+}
+
+const RATE: f64 = 1e-5;
+
+#[test]
+fn tracin_scores_simulate_gradient_descent_in_their_own_scale_and_better_than_nothing() {
+    let temp = Lm::new();
+    let (set, scores) = descents(&temp);
+    let (sim, out) = (temp.at("sim"), temp.at("out"));
+    let fit = ["simulate", "fit", "--log", &set, "--scores", &scores, "--hold-out", "1", "--out", &sim];
+    let fitted = ok(&[&fit[..], &["--kind", "tracin-cp"]].concat());
+    let checkpoints = std::fs::read_dir(temp.at("one"))
+        .unwrap()
+        .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("checkpoint-"));
+    // Scores are sums of rate · product over checkpoints, a step is −rate · product: the scale is 1 / Σ rates.
+    let scale = fitted["fit"]["scale"].as_f64().unwrap() * RATE * checkpoints.count() as f64;
+    println!("{scale} {fitted}");
+    assert!((scale - 1.0).abs() < 0.1, "{scale}");
+    let log = ["--log", &set, "--hold-out", "1", "--unseen", "mean", "--out", &out];
+    let evaluated = ok(&[&["simulate", "evaluate", "--scores", &scores][..], &log].concat());
+    let tracin = &evaluated["methods"][4];
+    assert_eq!(tracin["method"], "tracin-cp");
+    assert_eq!(tracin["figures"]["mse"], fitted["held_out"]["mse"]);
+
+    let refuse = |more: &[&str]| refused(&[&["simulate", "evaluate"][..], &log, more].concat());
+    assert!(refuse(&["--kinds", "tracin-cp"]).contains("--scores"));
+    assert!(refuse(&["--kinds", "linear", "--scores", &scores]).contains("tracin-cp"));
+    assert!(refuse(&["--scores", &temp.at("one")]).contains("scores"));
+    let other = temp.folder.path().join("other");
+    (0..9).for_each(|run| record(&other, run, 10));
+    let text = refused(&[
+        "simulate",
+        "fit",
+        "--kind",
+        "tracin-cp",
+        "--scores",
+        &scores,
+        "--log",
+        &temp.at("other"),
+        "--out",
+        &out,
+    ]);
+    assert!(text.contains("no query `q0`"), "{text}");
 }

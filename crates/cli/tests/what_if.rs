@@ -81,6 +81,33 @@ fn a_verified_curriculum_is_trained_with_the_batches_and_learning_rates_that_wer
 }
 
 #[test]
+fn a_training_that_is_finished_is_not_repeated_when_the_command_was_interrupted_after_it() {
+    let temp = Lm::new();
+    recorded(&temp);
+    let more = ["--truncate", "12", "--verify", &temp.at("train.toml")];
+    let whole = what_if(&temp, "half", &more);
+    let interrupt = || {
+        let manifest = temp.at("half/manifest.json");
+        let text = std::fs::read_to_string(&manifest).unwrap();
+        assert!(text.contains("\"complete\""));
+        std::fs::write(&manifest, text.replace("\"complete\"", "\"running\"")).unwrap();
+        std::fs::remove_file(temp.at("half/simulation.json")).unwrap();
+    };
+    interrupt();
+    assert_eq!(what_if(&temp, "half", &more), whole);
+    // What is read shows itself: the file says something else than a training would.
+    let file = temp.at("half/trained.json");
+    let mut trained: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
+    trained["losses"].as_array_mut().unwrap().last_mut().unwrap()[0] = 123.5.into();
+    std::fs::write(&file, trained.to_string()).unwrap();
+    interrupt();
+    assert_eq!(numbers(&what_if(&temp, "half", &more), "trained")[0], 123.5);
+    // Another question trains anew.
+    let other = what_if(&temp, "half", &["--truncate", "11", "--verify", &temp.at("train.toml"), "--overwrite"]);
+    assert_ne!(numbers(&other, "trained")[0], 123.5);
+}
+
+#[test]
 fn edits_are_made_in_the_order_given_on_columns_of_the_data() {
     let temp = Lm::new();
     recorded(&temp);

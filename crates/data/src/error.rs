@@ -54,6 +54,20 @@ pub enum RowProblem {
         /// The value, shortened.
         got: String,
     },
+    /// A table without a column.
+    #[error("there is no column `{column}`, there are {known}")]
+    NoColumn {
+        /// The column.
+        column: String,
+        /// Those that there are.
+        known: String,
+    },
+    /// A column without a value.
+    #[error("`{column}` is empty, or not finite")]
+    NoValue {
+        /// The column.
+        column: String,
+    },
     /// NaN, infinity, or a number beyond f32.
     #[error("`{column}` is not a finite number")]
     NotFinite {
@@ -107,6 +121,76 @@ pub enum RowProblem {
     Encode(#[source] tokenizers::Error),
 }
 
+/// What is wrong with an idx file.
+#[derive(Debug, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum IdxProblem {
+    /// Not the first bytes of the format.
+    #[error(
+        "not an idx file: it begins with {got:02x?}; expected 00 00, a type from 08 to 0e and the number of dimensions"
+    )]
+    Magic {
+        /// The first bytes.
+        got: [u8; 4],
+    },
+    /// A file that ends within its header.
+    #[error("ends within its header")]
+    Header,
+    /// Dimensions that no image has.
+    #[error("has dimensions {shape:?}")]
+    Shape {
+        /// The dimensions.
+        shape: Vec<usize>,
+    },
+    /// Fewer entries than the header says.
+    #[error("ends within entry {at} of the {n} that its header promises")]
+    TooShort {
+        /// The entry, from 1.
+        at: usize,
+        /// Entries of the header.
+        n: usize,
+    },
+    /// More bytes than the header says.
+    #[error("goes on after the {n} entries that its header promises")]
+    TooLong {
+        /// Entries of the header.
+        n: usize,
+    },
+    /// A name that does not say where the labels are.
+    #[error(
+        "name the file of images, such as train-images-idx3-ubyte; its labels are read from train-labels-idx1-ubyte"
+    )]
+    Name,
+    /// Images without labels.
+    #[error("there are no labels: no file {}", expected.display())]
+    NoLabels {
+        /// Where they should be.
+        expected: PathBuf,
+    },
+    /// Another number of labels than of images.
+    #[error("{labels} labels for {images} images")]
+    LabelCount {
+        /// Labels.
+        labels: usize,
+        /// Images.
+        images: usize,
+    },
+    /// Labels that are no list.
+    #[error("labels have one dimension, these have {got}")]
+    LabelDimensions {
+        /// Dimensions.
+        got: usize,
+    },
+    /// A label that is no class.
+    #[error("label {at} is {label}; expected a class (0, 1, 2 …)")]
+    Label {
+        /// Its place, from 1.
+        at: usize,
+        /// The label.
+        label: f64,
+    },
+}
+
 /// What can be wrong with a data set, a tokenizer or a batch.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -120,13 +204,28 @@ pub enum DataError {
         source: std::io::Error,
     },
     /// The ending of a file name says nothing about its format.
-    #[error("{file}: unknown data format; name it with --format jsonl|csv|text|parquet", file = .file.display())]
+    #[error("{file}: unknown data format; name it with --format jsonl|csv|text|parquet|idx", file = .file.display())]
     UnknownFormat {
         /// File.
         file: PathBuf,
     },
+    /// A file that is no table of named columns.
+    #[error("{file}: not a table; expected a name that ends in .jsonl, .csv or .parquet (also .gz and .zst)", file = .file.display())]
+    NoTable {
+        /// File.
+        file: PathBuf,
+    },
+    /// An idx file is broken.
+    #[error("{file}: {problem}", file = .file.display())]
+    Idx {
+        /// File.
+        file: PathBuf,
+        /// What is wrong.
+        #[source]
+        problem: IdxProblem,
+    },
     /// A directory without data files.
-    #[error("{directory}: no data file (.jsonl, .csv, .txt, .parquet, also .gz and .zst)", directory = .directory.display())]
+    #[error("{directory}: no data file (.jsonl, .csv, .txt, .parquet, images-idx3-ubyte, also .gz and .zst)", directory = .directory.display())]
     NoFiles {
         /// Directory.
         directory: PathBuf,
@@ -152,6 +251,15 @@ pub enum DataError {
     /// A bad row, and `BadRows::Fail`.
     #[error("{place}: {problem}")]
     Row {
+        /// Where.
+        place: Place,
+        /// What is wrong.
+        #[source]
+        problem: RowProblem,
+    },
+    /// A bad row of a table that is no data set.
+    #[error("{place}: {problem}")]
+    TableRow {
         /// Where.
         place: Place,
         /// What is wrong.

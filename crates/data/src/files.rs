@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Chain, Cursor, Read};
 use std::path::{Path, PathBuf};
 
+use crate::rows::{is_idx, labels_of};
 use crate::{DataError, Format, Result};
 
 /// One file of a corpus.
@@ -40,6 +41,10 @@ fn list_directory(directory: &Path, format: Option<Format>) -> Result<Vec<DataFi
         // A single .json beside data files is a description of them more often than data.
         let described = path.extension().is_some_and(|ending| ending == "json");
         if let (Some(found), false) = (format_of(&path), hidden || described || !path.is_file()) {
+            // Labels are read with their images.
+            if found == Format::Idx && labels_of(&path).is_none() {
+                continue;
+            }
             files.push(DataFile { path, format: found });
         }
     }
@@ -61,8 +66,11 @@ fn list_directory(directory: &Path, format: Option<Format>) -> Result<Vec<DataFi
 }
 
 /// The format that the name of a file says, behind `.gz` or `.zst` too.
-fn format_of(path: &Path) -> Option<Format> {
+pub(crate) fn format_of(path: &Path) -> Option<Format> {
     let mut name = path.file_name()?.to_str()?.to_ascii_lowercase();
+    if is_idx(&name) {
+        return Some(Format::Idx);
+    }
     for compression in [".gz", ".zst"] {
         if let Some(inner) = name.strip_suffix(compression) {
             name.truncate(inner.len());

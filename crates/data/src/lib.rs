@@ -29,7 +29,7 @@ pub use batch::{Batch, BatchLimits, Batches, Input, Padding, RowRange};
 pub use bpe::{END_OF_TEXT, train_bpe};
 pub use corpus::Corpus;
 pub use encoder::Encoder;
-pub use error::{DataError, Place, RowProblem};
+pub use error::{DataError, IdxProblem, Place, RowProblem};
 pub use example::{Content, Example, ExampleIndex, Target};
 pub use examples::{Counts, Examples};
 pub use files::DataFile;
@@ -37,6 +37,7 @@ pub use filter::{Candidate, CandidateFilter, union_of};
 pub use lexical::{Lexical, LexicalFormula};
 pub use options::{BadRows, CorpusOptions, Format, Overlong, Packing, Task};
 pub use prefetch::Prefetch;
+pub use rows::{TableRow, TableRows, is_table, labels_of, read_table};
 pub use spread::Spread;
 pub use windows::{Window, WindowBatch, WindowSize, Windows};
 

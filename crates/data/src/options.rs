@@ -9,13 +9,16 @@ pub enum Format {
     Csv,
     /// One example per line.
     Text,
+    /// An array of images, `…-images-idx3-ubyte` as of MNIST, with the labels in `…-labels-idx1-ubyte` beside it. Bytes
+    /// become numbers from 0 to 1, numbers of other types stay.
+    Idx,
     /// Parquet, with the columns that a JSON object has.
     Parquet,
 }
 
 impl Format {
     /// Every format.
-    pub const ALL: [Self; 4] = [Self::Jsonl, Self::Csv, Self::Text, Self::Parquet];
+    pub const ALL: [Self; 5] = [Self::Jsonl, Self::Csv, Self::Text, Self::Parquet, Self::Idx];
 
     /// Its name on the command line.
     pub const fn name(self) -> &'static str {
@@ -24,6 +27,7 @@ impl Format {
             Self::Csv => "csv",
             Self::Text => "text",
             Self::Parquet => "parquet",
+            Self::Idx => "idx",
         }
     }
 

@@ -47,6 +47,10 @@ pub(crate) fn draft(raw: RawRow, context: &Context<'_>) -> Checked<Draft> {
             let (content, truncated) = from_text(&text, context)?;
             Ok(Draft { id: None, content, text, metadata: Map::new(), truncated })
         }
+        RawRow::Image { values, class } => {
+            let content = Content::Features { values: finite_values(values)?, target: image_target(class, context) };
+            Ok(Draft { id: None, content, text: String::new(), metadata: Map::new(), truncated: false })
+        }
         RawRow::Record(table, record) => from_record(&table, &record, context),
     }
 }
@@ -210,6 +214,21 @@ fn finite(column: impl Fn() -> String, value: &Value) -> Result<f32, RowProblem>
 fn finite_f32(column: impl Fn() -> String, number: f64) -> Result<f32, RowProblem> {
     let rounded = number as f32;
     if rounded.is_finite() { Ok(rounded) } else { Err(RowProblem::NotFinite { column: column() }) }
+}
+
+/// Floats of an idx file may be anything.
+fn finite_values(values: Vec<f32>) -> Result<Vec<f32>, RowProblem> {
+    match values.iter().position(|x| !x.is_finite()) {
+        Some(i) => Err(RowProblem::NotFinite { column: format!("pixel {i}") }),
+        None => Ok(values),
+    }
+}
+
+fn image_target(class: u32, context: &Context<'_>) -> Target {
+    match context.options.task {
+        Some(Task::Regression) => Target::Values(vec![class as f32]),
+        _ => Target::Class(class),
+    }
 }
 
 fn class(column: &str, label: Option<f64>, written: impl Fn() -> String) -> Result<u32, RowProblem> {

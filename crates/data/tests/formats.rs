@@ -204,7 +204,7 @@ fn the_format_is_asked_for_where_the_name_does_not_say_it() {
     let folder = Folder::new();
     let path = folder.write("rows.data", ROWS);
     let got = message(read(&path, CorpusOptions::default()));
-    assert_eq!(got, "rows.data: unknown data format; name it with --format jsonl|csv|text|parquet");
+    assert_eq!(got, "rows.data: unknown data format; name it with --format jsonl|csv|text|parquet|idx");
     let format = Format::from_name("jsonl");
     assert_eq!(read(&path, CorpusOptions { format, ..CorpusOptions::default() }).unwrap().len(), 2);
 }
@@ -230,5 +230,8 @@ fn a_folder_is_its_data_files_in_the_order_of_their_names() {
     assert_eq!(open(CorpusOptions { format, ..CorpusOptions::default() }).unwrap().files().len(), 2);
     let empty = Folder::new();
     let got = message(Corpus::open(&[empty.path().to_path_buf()], None, CorpusOptions::default()));
-    assert!(got.ends_with("no data file (.jsonl, .csv, .txt, .parquet, also .gz and .zst)"), "{got}");
+    assert!(
+        got.ends_with("no data file (.jsonl, .csv, .txt, .parquet, images-idx3-ubyte, also .gz and .zst)"),
+        "{got}"
+    );
 }

@@ -4,6 +4,8 @@
 //! `f` is the measurement, LARGER = MORE of the behaviour (a loss enters with its sign turned), mean over the retrainings
 //! on the subset.
 
+mod tables;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

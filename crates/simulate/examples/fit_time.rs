@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use etymon_simulate::{Curriculum, FitOptions, Kind, Recorded, Run, fit};
+use etymon_simulate::{Curriculum, FitOptions, Kind, Recorded, Run, Solver, fit};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -35,7 +35,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let recorded = Recorded { train_ids: ids("t", sizes[0]), query_ids: ids("q", sizes[1]), runs };
     let started = Instant::now();
     let fitted = fit(&recorded, &FitOptions::new(kind), &|_, _| {})?;
-    println!("{sizes:?} {}: {:.1} s, {}", kind.name(), started.elapsed().as_secs_f64(), fitted.solver.name());
+    println!(
+        "{sizes:?} {}: {:.1} s, {}",
+        kind.name(),
+        started.elapsed().as_secs_f64(),
+        fitted.solver.map_or("", Solver::name)
+    );
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     status.lines().filter(|line| line.starts_with("VmHWM")).for_each(|line| println!("{line}"));
     Ok(())

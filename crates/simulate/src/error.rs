@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use etymon_data::{DataError, Place};
+
 /// What can be wrong with logs, simulators and curricula.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -9,6 +11,17 @@ pub enum SimulateError {
     /// A file could not be read or written.
     #[error(transparent)]
     Store(#[from] etymon_store::StoreError),
+    /// A table of another trainer could not be read, or has a bad row.
+    #[error(transparent)]
+    Data(#[from] DataError),
+    /// A log that has a table twice.
+    #[error("{} and {}: a log has one table of steps and one of losses", first.display(), second.display())]
+    TwoLogs {
+        /// One file.
+        first: PathBuf,
+        /// Another one.
+        second: PathBuf,
+    },
     /// A path without a training log.
     #[error("no training log in {}: neither steps and losses, nor a folder `log`, nor folders of runs", path.display())]
     NoLog {
@@ -39,10 +52,10 @@ pub enum SimulateError {
         what: &'static str,
     },
     /// A step that is logged twice or whose predecessor is missing.
-    #[error("{}: run `{run}`: after step {after} comes step {step}; steps must rise by one, from 0", path.display())]
+    #[error("{place}: run `{run}`: after step {after} comes step {step}; steps must rise by one, from 0")]
     StepOrder {
-        /// The log.
-        path: PathBuf,
+        /// The row of the log.
+        place: Place,
         /// The run.
         run: String,
         /// The step before, −1 at the beginning.
@@ -51,10 +64,10 @@ pub enum SimulateError {
         step: u64,
     },
     /// A number that is not finite, or not logged.
-    #[error("{}: run `{run}`, step {step}: {what} is {value}", path.display())]
+    #[error("{place}: run `{run}`, step {step}: {what} is {value}")]
     NotFinite {
-        /// The log.
-        path: PathBuf,
+        /// The row of the log.
+        place: Place,
         /// The run.
         run: String,
         /// The step.
@@ -87,10 +100,10 @@ pub enum SimulateError {
         step: u64,
     },
     /// The same loss twice.
-    #[error("{}: run `{run}`: query `{query}` has two losses at step {step}", path.display())]
+    #[error("{place}: run `{run}`: query `{query}` has two losses at step {step}")]
     DuplicateLoss {
-        /// The log.
-        path: PathBuf,
+        /// The row of the log.
+        place: Place,
         /// The run.
         run: String,
         /// The query.
@@ -99,10 +112,10 @@ pub enum SimulateError {
         step: u64,
     },
     /// A loss after the end of the run.
-    #[error("{}: run `{run}` has {n_steps} steps, and a loss of query `{query}` at step {step}", path.display())]
+    #[error("{place}: run `{run}` has {n_steps} steps, and a loss of query `{query}` at step {step}")]
     LossAfterEnd {
-        /// The log.
-        path: PathBuf,
+        /// The row of the log.
+        place: Place,
         /// The run.
         run: String,
         /// The query.
@@ -209,6 +222,35 @@ pub enum SimulateError {
     /// Nothing to fit on.
     #[error("no run has losses at two steps: there is nothing to fit on")]
     NoIntervals,
+    /// A kind that needs scores, without them.
+    #[error("a {kind} simulator is made of scores")]
+    NoScores {
+        /// The kind.
+        kind: &'static str,
+    },
+    /// Scores for other examples or queries.
+    #[error("{got} scores for {n} train examples and {queries} queries")]
+    ScoreShape {
+        /// Scores.
+        got: usize,
+        /// Train examples.
+        n: usize,
+        /// Queries.
+        queries: usize,
+    },
+    /// A score that is not finite.
+    #[error("the score of train example `{id}` on query `{query}` is {score}")]
+    Score {
+        /// The train example.
+        id: String,
+        /// The query.
+        query: String,
+        /// Its score.
+        score: f64,
+    },
+    /// Scores without a scale.
+    #[error("all scores of the examples that the runs contain, times the learning rates, are 0: they have no scale")]
+    NoScale,
     /// A λ that is none.
     #[error("lambda must be a positive number, is {lambda}")]
     Lambda {

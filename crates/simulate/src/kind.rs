@@ -21,11 +21,14 @@ pub enum Kind {
     /// is chosen by validation. For an optimizer whose step is an exponential mean of past gradients, and losses linear in
     /// the parameters, the form is exact.
     Momentum,
+    /// TracIn-CP (Pruthi et al. 2020) as a simulator, as Guu et al. compare with: L_t = L_{t−1} − κ η_t Σ_{i∈c} S_i, with the
+    /// sums S_i of η ∇L_i · ∇L over checkpoints, which are positive for proponents. κ alone is fitted, one for all queries.
+    TracinCp,
 }
 
 impl Kind {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Linear, Self::Multiplicative, Self::Additive, Self::Momentum];
+    /// Those that are fitted on recorded runs alone.
+    pub const FITTED: [Self; 4] = [Self::Linear, Self::Multiplicative, Self::Additive, Self::Momentum];
 
     /// As the command line and files call it.
     pub fn name(self) -> &'static str {
@@ -34,6 +37,7 @@ impl Kind {
             Self::Multiplicative => "multiplicative",
             Self::Additive => "additive",
             Self::Momentum => "momentum",
+            Self::TracinCp => "tracin-cp",
         }
     }
 
@@ -42,9 +46,14 @@ impl Kind {
         self == Self::Momentum
     }
 
+    /// Whether effects are in proportion to the learning rate of the step.
+    pub(crate) fn by_rate(self) -> bool {
+        self == Self::TracinCp
+    }
+
     /// Whether A is free.
     pub(crate) fn has_a(self) -> bool {
-        self != Self::Additive
+        !matches!(self, Self::Additive | Self::TracinCp)
     }
 
     /// Whether B is free.

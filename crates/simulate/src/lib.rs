@@ -22,7 +22,7 @@ mod what_if;
 pub use curriculum::Curriculum;
 pub use edit::{Bound, Edit, Examples, Expression, Literal};
 pub use error::{Result, SimulateError};
-pub use fit::{Chosen, FitOptions, Fitted, Phase, Progress, Solver, Tried, fit};
+pub use fit::{Chosen, FitOptions, Fitted, Phase, Progress, Solver, Tried, fit, fit_scores};
 pub use judge::{Judged, judge};
 pub use kind::{Kind, Unseen};
 pub use log::find_logs;

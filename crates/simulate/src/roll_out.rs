@@ -37,6 +37,8 @@ pub(crate) struct Dynamics {
     pub every: usize,
     /// γ, the part of the last whole step's change that goes on.
     pub memory: f64,
+    /// Whether effects are multiplied with the learning rate of their step.
+    pub by_rate: bool,
 }
 
 /// Where a walk through a curriculum is.
@@ -52,23 +54,24 @@ struct Place<'a> {
 }
 
 impl Dynamics {
-    /// Adds up effects, by `add` of (example, α − 1, β), and shows `see` the sums after every step of the curriculum.
+    /// Adds up effects, by `add` of (example, weight, α − 1, β), and shows `see` the sums after every step of the curriculum.
     fn walk(
         &self,
         curriculum: &Curriculum,
         n_queries: usize,
-        add: impl Fn(usize, &mut [f64], &mut [f64]),
+        add: impl Fn(usize, f64, &mut [f64], &mut [f64]),
         mut see: impl FnMut(&Place<'_>),
     ) {
         let (mut a, mut b, mut idle) = (vec![0.0; n_queries], vec![0.0; n_queries], true);
-        for (t, batch) in curriculum.batches.iter().enumerate() {
+        for (t, (batch, rate)) in curriculum.batches.iter().zip(&curriculum.learning_rates).enumerate() {
             if t % self.every == 0 {
                 a.fill(0.0);
                 b.fill(0.0);
                 idle = true;
             }
             idle &= batch.is_empty();
-            batch.iter().for_each(|&i| add(i, &mut a, &mut b));
+            let weight = if self.by_rate { *rate } else { 1.0 };
+            batch.iter().for_each(|&i| add(i, weight, &mut a, &mut b));
             let part = (t % self.every + 1) as f64 / self.every as f64;
             see(&Place { a: &a, b: &b, part, idle });
         }
@@ -79,7 +82,7 @@ impl Dynamics {
         &self,
         curriculum: &Curriculum,
         first: &[f64],
-        add: impl Fn(usize, &mut [f64], &mut [f64]),
+        add: impl Fn(usize, f64, &mut [f64], &mut [f64]),
     ) -> Vec<f64> {
         let q = first.len();
         let mut out = Vec::with_capacity((curriculum.n_steps() + 1) * q);
@@ -106,7 +109,7 @@ impl Dynamics {
         &self,
         curriculum: &Curriculum,
         noise: &[f64],
-        add: impl Fn(usize, &mut [f64], &mut [f64]),
+        add: impl Fn(usize, f64, &mut [f64], &mut [f64]),
     ) -> Vec<f64> {
         let q = noise.len();
         let mut out = Vec::with_capacity((curriculum.n_steps() + 1) * q);
@@ -144,11 +147,11 @@ pub(crate) fn variance(
 ) -> Vec<f64> {
     let q = bands.noise.len();
     let first = &losses[..q];
-    let noise = dynamics.noise(curriculum, &bands.noise, |i, a, b| effects.add(i, a, b));
+    let noise = dynamics.noise(curriculum, &bands.noise, |i, weight, a, b| effects.add(i, weight, a, b));
     let squares = |draw: &Effects| {
-        let drawn = dynamics.losses(curriculum, first, |i, a, b| {
-            effects.add(i, a, b);
-            draw.add(i, a, b);
+        let drawn = dynamics.losses(curriculum, first, |i, weight, a, b| {
+            effects.add(i, weight, a, b);
+            draw.add(i, weight, a, b);
         });
         drawn.iter().zip(losses).map(|(x, l)| (x - l).powi(2)).collect::<Vec<f64>>()
     };

@@ -47,11 +47,11 @@ pub(crate) struct Bands {
 }
 
 impl Effects {
-    /// Adds those of an example to sums `[Q]`.
-    pub fn add(&self, example: usize, a: &mut [f64], b: &mut [f64]) {
+    /// Adds those of an example, times a weight, to sums `[Q]`.
+    pub fn add(&self, example: usize, weight: f64, a: &mut [f64], b: &mut [f64]) {
         for (sums, effects) in [(a, &self.a), (b, &self.b)] {
             let of = effects.iter().skip(example * sums.len());
-            sums.iter_mut().zip(of).for_each(|(sum, x)| *sum += x);
+            sums.iter_mut().zip(of).for_each(|(sum, x)| *sum += weight * x);
         }
     }
 }
@@ -87,7 +87,7 @@ impl Simulator {
         self.bands.is_some()
     }
 
-    /// λ of the ridge.
+    /// λ of the ridge; 0 of a kind without one.
     pub fn lambda(&self) -> f64 {
         self.lambda
     }
@@ -102,7 +102,8 @@ impl Simulator {
         self.row(&self.effects.a, example)
     }
 
-    /// `[Q]` B_i of a train example in nats: what one occurrence adds to the losses; 0 for a multiplicative simulator.
+    /// `[Q]` B_i of a train example in nats: what one occurrence adds to the losses; 0 for a multiplicative simulator, and
+    /// per unit of the learning rate for TracIn-CP.
     pub fn b(&self, example: usize) -> Vec<f64> {
         self.row(&self.effects.b, example)
     }
@@ -119,7 +120,7 @@ impl Simulator {
     /// to give these the mean; first losses for another number of queries.
     pub fn roll_out(&self, curriculum: &Curriculum, first: &[f64]) -> Result<RollOut> {
         let unseen = self.check(curriculum, first)?;
-        let losses = self.dynamics.losses(curriculum, first, |i, a, b| self.effects.add(i, a, b));
+        let losses = self.dynamics.losses(curriculum, first, |i, weight, a, b| self.effects.add(i, weight, a, b));
         let (mut lower, mut upper) = (Vec::new(), Vec::new());
         if let Some(bands) = &self.bands {
             let variance = variance(&self.dynamics, &self.effects, bands, curriculum, &losses);

@@ -29,10 +29,10 @@ impl Simulator {
     pub fn changes(&self, before: &Curriculum, after: &Curriculum, first: &[f64]) -> Result<Vec<Change>> {
         let ends = |draw: Option<&Effects>| {
             let end = |curriculum: &Curriculum| {
-                let losses = self.dynamics.losses(curriculum, first, |i, a, b| {
-                    self.effects.add(i, a, b);
+                let losses = self.dynamics.losses(curriculum, first, |i, weight, a, b| {
+                    self.effects.add(i, weight, a, b);
                     if let Some(draw) = draw {
-                        draw.add(i, a, b);
+                        draw.add(i, weight, a, b);
                     }
                 });
                 losses[losses.len() - first.len()..].to_vec()
@@ -49,7 +49,8 @@ impl Simulator {
         };
         let drawn: Vec<Vec<f64>> = bands.draws.par_iter().map(|draw| ends(Some(draw))).collect();
         let noise = |curriculum: &Curriculum| {
-            let all = self.dynamics.noise(curriculum, &bands.noise, |i, a, b| self.effects.add(i, a, b));
+            let add = |i: usize, weight: f64, a: &mut [f64], b: &mut [f64]| self.effects.add(i, weight, a, b);
+            let all = self.dynamics.noise(curriculum, &bands.noise, add);
             all[all.len() - first.len()..].to_vec()
         };
         let (noise_before, noise_after) = (noise(before), noise(after));

@@ -67,7 +67,7 @@ fn largest(x: impl Iterator<Item = f64>) -> f64 {
 
 #[test]
 fn each_kind_finds_the_parameters_of_its_own_world_and_simulates_its_runs_exactly() {
-    for kind in Kind::ALL {
+    for kind in Kind::FITTED {
         let world = World::new(kind, 0.0);
         let options = FitOptions { lambda: Some(1e-11), draws: 0, ..FitOptions::new(kind) };
         let simulator = fitted(&world.recorded(0..20, 30, 1), options);
@@ -174,7 +174,7 @@ fn unseen_examples_are_refused_or_have_the_mean_of_the_seen_ones() {
 #[test]
 fn a_simulator_comes_back_from_its_folder() {
     let recorded = World::new(Kind::Linear, 0.01).recorded(0..8, 20, 1);
-    for kind in Kind::ALL {
+    for kind in Kind::FITTED {
         let simulator = fitted(&recorded, FitOptions::new(kind));
         let folder = tempfile::tempdir().unwrap();
         simulator.save(folder.path()).unwrap();

@@ -28,6 +28,6 @@ pub use safetensors::Dtype;
 pub use table::{
     Block, ByExample, ByLayer, ByToken, Fields, GroupRow, LayerTable, LayerTableWriter, LossRow, QueryRow, RowKeys,
     ScoreTable, ScoreTableWriter, StepRow, TokenTable, TokenTableWriter, TopRow, TopSide, TrainingLog, WideTable,
-    WideTableWriter, loss_segments, read_losses, read_steps,
+    WideTableWriter, loss_segments, read_losses, read_steps, step_segments,
 };
 pub use tensor::{ShardedTensors, TensorFile, TensorWriter, join_tensors};

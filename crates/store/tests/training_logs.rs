@@ -51,7 +51,7 @@ fn a_log_round_trips_over_its_segments() {
     let losses = read_losses(dir.path()).unwrap();
     assert_eq!(losses.len(), 20);
     assert_eq!((losses[14].step, losses[14].query_id.as_str(), losses[14].loss), (7, "q1", 7.0));
-    let parts: Vec<_> = loss_segments(dir.path()).unwrap().map(|rows| rows.unwrap().len()).collect();
+    let parts: Vec<_> = loss_segments(dir.path()).unwrap().map(|part| part.unwrap().1.len()).collect();
     assert_eq!(parts, [8, 8, 4]);
 }
 
@@ -124,4 +124,23 @@ fn a_full_disk_keeps_the_rows_for_another_attempt() {
     assert!(matches!(&error, StoreError::DiskFull { path } if path.ends_with("steps-00000.parquet")), "{error}");
     log.flush().unwrap();
     assert_eq!(steps(dir.path(), "run"), range(3));
+}
+
+#[test]
+fn a_loss_that_another_program_left_out_is_no_zero() {
+    use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt64Array};
+    let dir = tempfile::tempdir().unwrap();
+    let columns: [(&str, ArrayRef); 4] = [
+        ("run", std::sync::Arc::new(StringArray::from(vec!["r", "r"]))),
+        ("step", std::sync::Arc::new(UInt64Array::from(vec![0, 1]))),
+        ("query_id", std::sync::Arc::new(StringArray::from(vec!["q", "q"]))),
+        ("loss", std::sync::Arc::new(Float64Array::from(vec![Some(1.0), None]))),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let file = fs::File::create(dir.path().join("losses-00000.parquet")).unwrap();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(file, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    let error = read_losses(dir.path()).unwrap_err();
+    assert!(matches!(&error, StoreError::Null { column, nulls: 1, .. } if column == "loss"), "{error}");
 }

@@ -45,7 +45,7 @@ pub struct TrainConfig {
 
     /// Files and folders of train examples. Required.
     pub data: Vec<PathBuf>,
-    /// Format of the data: jsonl, csv, text, parquet. Default: by the endings of the files.
+    /// Format of the data: jsonl, csv, text, parquet, idx. Default: by the endings of the files.
     pub format: Option<String>,
     /// Label column of rows of features. Default: `label` or `target`, in CSV the last numeric column.
     pub label: Option<String>,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use etymon_data::Format;
+use etymon_data::{Format, labels_of};
 use etymon_store::{Fingerprint, RunSpec, fingerprint};
 use serde_json::{Map, Value};
 
@@ -108,6 +108,9 @@ impl Job {
         for (role, paths) in [("data", &self.config.data), ("watch", &self.config.watch)] {
             for (i, path) in paths.iter().enumerate() {
                 let role = if i == 0 { role.to_owned() } else { format!("{role}-{}", i + 1) };
+                if let Some(labels) = labels_of(path).filter(|path| path.is_file()) {
+                    inputs.insert(format!("{role}-labels"), fingerprint(&labels)?);
+                }
                 inputs.insert(role, fingerprint(path)?);
             }
         }

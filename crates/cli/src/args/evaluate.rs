@@ -99,7 +99,9 @@ Examples:
   etymon evaluate lds --config train.toml --queries q.csv --scores S --subsets 100 --out E
   etymon evaluate lds --config train.toml --queries q.csv --scores scores/ --subsets 200 --seeds-per-subset 5 --out E
   etymon evaluate lds --truth E/truth.jsonl --scores scores/ --out E2
-A line of a truth file is {\"kept\": [train ids of the subset], \"f\": {query id: measurement}}; larger f = more of it.
+  etymon evaluate lds --truth losses.csv --members subsets.csv --scores scores/ --out E2
+A line of a truth file in jsonl is {\"kept\": [train ids of the subset], \"f\": {query id: measurement}}; larger f = more of it.
+With --members it is a table with columns subset, query and value (larger = more of it) or loss.
 --seed draws the subsets and the resamples of the intervals; the training seeds are the configuration's.")]
 pub struct LdsArgs {
     /// Training configuration, as of `etymon train`; its `out` is not touched
@@ -111,9 +113,13 @@ pub struct LdsArgs {
     /// Score tables to judge, or folders of them
     #[arg(long, required = true, num_args = 1.., value_name = "FOLDER")]
     pub scores: Vec<PathBuf>,
-    /// Measurements of models that were retrained elsewhere (jsonl), instead of retraining
+    /// Measurements of models that were retrained elsewhere, instead of retraining: jsonl, or with --members a table (csv,
+    /// parquet, jsonl) with columns subset, query and value or loss
     #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "queries"])]
     pub truth: Option<PathBuf>,
+    /// The training examples of each subset of --truth: a table (csv, parquet, jsonl) with columns subset and train_id
+    #[arg(long, value_name = "FILE", requires = "truth")]
+    pub members: Option<PathBuf>,
     /// M: random subsets
     #[arg(long, value_name = "M", default_value_t = 100, value_parser = RangedU64ValueParser::<usize>::new().range(2..))]
     pub subsets: usize,

@@ -34,7 +34,8 @@ pub enum SimulateCommand {
 Examples:
   etymon simulate fit --log RUNS --out SIM                      RUNS: a folder of runs, each with its log
   etymon simulate fit --log RUNS --kind additive --lambda 0.1 --out SIM
-  etymon simulate fit --log RUNS --hold-out 8 --out SIM         and say how well it does on the last 8 runs")]
+  etymon simulate fit --log RUNS --hold-out 8 --out SIM         and say how well it does on the last 8 runs
+  etymon simulate fit --log RUNS --kind tracin-cp --scores S --out SIM    S: of score --method tracin-cp on the watched rows")]
 pub struct SimulateFitArgs {
     #[command(flatten)]
     pub fit: SimulateLogArgs,
@@ -60,8 +61,8 @@ of the 90 % bands, at all steps and at the last one.")]
 pub struct SimulateEvaluateArgs {
     #[command(flatten)]
     pub fit: SimulateLogArgs,
-    /// Forms of simulators
-    #[arg(long, value_enum, value_delimiter = ',', default_values_t = KindArg::value_variants().iter().copied())]
+    /// Forms of simulators [default: all; tracin-cp only with --scores]
+    #[arg(long, value_enum, value_delimiter = ',')]
     pub kinds: Vec<KindArg>,
     /// Judge by the last N runs, which are left out of the fit
     #[arg(long, value_name = "N", default_value_t = 8)]
@@ -79,6 +80,9 @@ pub struct SimulateLogArgs {
     /// Ridge: auto chooses it by roll-outs of runs that are held out in turn; a number is λ itself
     #[arg(long, value_name = "auto|X", default_value = "auto", value_parser = lambda)]
     pub lambda: Lambda,
+    /// tracin-cp: folder of `etymon score --method tracin-cp`, with the watched examples as queries
+    #[arg(long, value_name = "FOLDER")]
+    pub scores: Option<PathBuf>,
     /// What to do about train examples that no fitted run contained
     #[arg(long, value_enum, default_value_t = UnseenArg::Refuse)]
     pub unseen: UnseenArg,
@@ -113,6 +117,19 @@ pub enum KindArg {
     Additive,
     /// Linear, with momentum (a part of each change goes on) and effects that are shrunk to what all examples share.
     Momentum,
+    /// L ← L − κ η Σ S, with the scores of TracIn over checkpoints; κ alone is fitted.
+    TracinCp,
+}
+
+impl SimulateEvaluateArgs {
+    /// The kinds that are asked for, or all that can be had.
+    pub fn kinds(&self) -> Vec<KindArg> {
+        if !self.kinds.is_empty() {
+            return self.kinds.clone();
+        }
+        let all = KindArg::value_variants().iter().copied();
+        all.filter(|&kind| kind != KindArg::TracinCp || self.fit.scores.is_some()).collect()
+    }
 }
 
 impl From<KindArg> for Kind {
@@ -122,6 +139,7 @@ impl From<KindArg> for Kind {
             KindArg::Multiplicative => Self::Multiplicative,
             KindArg::Additive => Self::Additive,
             KindArg::Momentum => Self::Momentum,
+            KindArg::TracinCp => Self::TracinCp,
         }
     }
 }

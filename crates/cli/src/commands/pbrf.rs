@@ -1,7 +1,7 @@
 //! `etymon evaluate pbrf`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -9,7 +9,7 @@ use etymon_curvature::{Damping, Spectrum};
 use etymon_data::Example;
 use etymon_evaluate::pbrf::{Agreement, Minimiser, Proximal, Response, ResponseFolder, draw_indices, judge};
 use etymon_model::{LayerId, Measurement, Model};
-use etymon_store::{Opened as Folder, RunFolder, RunSpec, RunStatus, ScoreTable, fingerprint, write_json_atomic};
+use etymon_store::{Opened as Folder, RunFolder, RunSpec, RunStatus, ScoreTable, write_json_atomic};
 use etymon_tensor::{Cpu, Precision};
 use serde_json::{Value, json};
 
@@ -17,8 +17,8 @@ use super::{CommandResult, Context, Outcome, print};
 use crate::args::{MinimiserArg, PbrfArgs};
 use crate::error::{CliError, Result};
 use crate::open::{
-    Work, data_fingerprints, model_fingerprints, open_corpus, open_factors, open_model, read_queries,
-    require_same_model, tokenizer_fingerprint, with_reading,
+    Work, data_fingerprints, model_fingerprints, open_corpus, open_factors, open_model, path_fingerprints,
+    read_queries, require_same_model, tokenizer_fingerprint, with_reading,
 };
 
 /// What was judged.
@@ -45,9 +45,7 @@ pub fn run(args: &PbrfArgs, context: Context) -> CommandResult {
     let mut inputs = model_fingerprints(&args.model)?;
     inputs.extend(tokenizer_fingerprint(&args.model)?);
     inputs.extend(data_fingerprints("data", &corpus)?);
-    for (i, path) in args.queries.iter().enumerate() {
-        inputs.insert(format!("queries/{i:05}"), fingerprint(path)?);
-    }
+    inputs.extend(path_fingerprints("queries", args.queries.iter().map(PathBuf::as_path))?);
     let config = config(args, &opened.model, &lambda);
     let spec = RunSpec { kind: "pbrf".to_owned(), config, seeds: BTreeMap::from([("pairs".to_owned(), seed)]), inputs };
     let run = match RunFolder::open_or_create(&args.out.out, spec, args.out.overwrite())? {

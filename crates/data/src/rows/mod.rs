@@ -1,6 +1,8 @@
 //! Raw rows: what a file holds, before it is checked and tokenized.
 
+mod idx;
 mod lines;
+mod named;
 mod parquet;
 mod table;
 
@@ -9,6 +11,9 @@ use std::sync::Arc;
 use csv::ByteRecord;
 use serde_json::{Map, Value};
 
+pub(crate) use idx::is_idx;
+pub use idx::labels_of;
+pub use named::{TableRow, TableRows, is_table, read_table};
 pub(crate) use table::{Kind, Table};
 
 use crate::files::DataFile;
@@ -22,6 +27,8 @@ pub(crate) enum RawRow {
     Text(Vec<u8>),
     /// Columns with values.
     Object(Map<String, Value>),
+    /// Numbers and a class.
+    Image { values: Vec<f32>, class: u32 },
     /// A record of a CSV file.
     Record(Arc<Table>, ByteRecord),
 }
@@ -98,6 +105,7 @@ fn open_source(file: &DataFile, options: &RowOptions) -> Result<Box<dyn Source>>
         Format::Jsonl => Box::new(lines::Lines::open(&file.path, RawRow::Json)?),
         Format::Text => Box::new(lines::Lines::open(&file.path, RawRow::Text)?),
         Format::Csv => Box::new(table::Records::open(&file.path, options)?),
+        Format::Idx => Box::new(idx::Images::open(&file.path)?),
         Format::Parquet => Box::new(parquet::Table::open(&file.path, options)?),
     })
 }

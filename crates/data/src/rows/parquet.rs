@@ -35,7 +35,18 @@ pub(super) struct Table {
 }
 
 impl Table {
+    /// Refuses columns of the schema of rows whose type cannot be read.
     pub(super) fn open(path: &Path, options: &RowOptions) -> Result<Self> {
+        let label = options.corpus.label.as_deref();
+        Self::with(path, |column| SCHEMA.contains(&column) || label == Some(column))
+    }
+
+    /// Leaves out what cannot be read.
+    pub(super) fn open_all(path: &Path) -> Result<Self> {
+        Self::with(path, |_| false)
+    }
+
+    fn with(path: &Path, is_needed: impl Fn(&str) -> bool) -> Result<Self> {
         let broken = |source| DataError::Parquet { file: path.to_path_buf(), source };
         let file = File::open(path).map_err(|source| read_error(path, source))?;
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(broken)?;
@@ -44,7 +55,7 @@ impl Table {
             let name = field.name();
             if is_readable(field.data_type()) {
                 kept.push(i);
-            } else if SCHEMA.contains(&name.as_str()) || options.corpus.label.as_ref() == Some(name) {
+            } else if is_needed(name) {
                 let got = field.data_type().to_string();
                 return Err(DataError::ColumnType { file: path.to_path_buf(), column: name.clone(), got });
             }

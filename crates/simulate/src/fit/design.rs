@@ -34,7 +34,7 @@ pub(crate) struct Problem {
 impl Design {
     pub fn new(recorded: &Recorded, kind: Kind, memory: f64) -> Self {
         let n_columns = recorded.train_ids.len() + usize::from(kind.has_momentum());
-        let dynamics = Dynamics { every: every(recorded), memory };
+        let dynamics = Dynamics { every: every(recorded), memory, by_rate: kind.by_rate() };
         let mut design = Self { n_columns, dynamics, starts: vec![0], entries: Vec::new() };
         let mut times = vec![0.0; n_columns];
         for run in &recorded.runs {
@@ -106,12 +106,12 @@ impl Problem {
 }
 
 /// The steps between two measurements.
-fn intervals(run: &Run) -> impl Iterator<Item = (usize, usize)> + '_ {
+pub(crate) fn intervals(run: &Run) -> impl Iterator<Item = (usize, usize)> + '_ {
     run.measured.windows(2).map(|pair| (pair[0] as usize, pair[1] as usize))
 }
 
 /// The most frequent number of steps of an interval, the smaller one of equally frequent ones; 1 without intervals.
-fn every(recorded: &Recorded) -> usize {
+pub(crate) fn every(recorded: &Recorded) -> usize {
     let mut frequency = std::collections::BTreeMap::new();
     for (from, to) in recorded.runs.iter().flat_map(intervals) {
         *frequency.entry(to - from).or_insert(0usize) += 1;

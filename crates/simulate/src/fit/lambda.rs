@@ -13,7 +13,7 @@ use crate::simulator::Simulator;
 use crate::{Result, SimulateError};
 
 /// Parts of the runs, each held out once.
-const FOLDS: usize = 4;
+pub(super) const FOLDS: usize = 4;
 /// Queries of the validation, evenly spread.
 const MOST_QUERIES: usize = 32;
 /// λ are tried from 10^(first/2) to 10^(last/2) times the mean of Σ times² of the train examples.
@@ -35,10 +35,12 @@ pub struct Tried {
 /// λ, and how it was found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chosen {
-    /// λ.
+    /// λ; 0 of a kind without one.
     pub lambda: f64,
     /// γ of the momentum kind; 0 of others, and of a single run.
     pub memory: f64,
+    /// κ of the TracIn-CP kind; none of others.
+    pub scale: Option<f64>,
     /// What was tried; empty where λ was given.
     pub tried: Vec<Tried>,
     /// Runs that were held out in turn; 0 of a single run.
@@ -80,7 +82,7 @@ pub(super) fn choose(recorded: &Recorded, options: &FitOptions, progress: Progre
         memory = least.map_or(0.0, |(m, _)| *m);
     }
     let band_scale = if options.draws > 0 { validation.band_scale(memory, lambda)? } else { [1.0; QUARTERS] };
-    Ok(Chosen { lambda, memory, tried, n_validated: validation.recorded.runs.len(), band_scale })
+    Ok(Chosen { lambda, memory, scale: None, tried, n_validated: validation.recorded.runs.len(), band_scale })
 }
 
 impl Validation<'_> {
@@ -89,38 +91,60 @@ impl Validation<'_> {
         let mut tried: Vec<Tried> = lambdas.iter().map(|&lambda| Tried { lambda, error: 0.0 }).collect();
         for fold in 0..self.folds {
             for (t, simulator) in tried.iter_mut().zip(&self.of_fold(fold, memory, lambdas, 0)?) {
-                t.error += mean_square(&self.held_out(simulator, fold)?) / self.folds as f64;
+                t.error += mean_square(&held_out(&self.recorded, (fold, self.folds), simulator)?) / self.folds as f64;
             }
         }
         Ok(tried)
     }
 
-    /// What makes bands hold 90 % of the losses of runs held out in turn, in each quarter of the runs.
     fn band_scale(&self, memory: f64, lambda: f64) -> Result<[f64; QUARTERS]> {
-        let mut relative: [Vec<f64>; QUARTERS] = Default::default();
-        for fold in 0..self.folds {
-            for simulator in &self.of_fold(fold, memory, &[lambda], self.options.draws)? {
-                self.held_out(simulator, fold)?.iter().for_each(|e| relative[e.quarter].push(e.relative()));
-            }
-        }
-        Ok(relative.map(conformal))
+        let one = |fitted: &Recorded| {
+            let simulators = self.on(fitted, memory, &[lambda], self.options.draws)?;
+            simulators.into_iter().next().ok_or(SimulateError::NoLambda)
+        };
+        band_scale(&self.recorded, self.folds, one)
     }
 
     /// A simulator for each λ, fitted on the runs that are not in a fold.
     fn of_fold(&self, fold: usize, memory: f64, lambdas: &[f64], draws: usize) -> Result<Vec<Simulator>> {
-        let kept: Vec<usize> = (0..self.recorded.runs.len()).filter(|i| i % self.folds != fold).collect();
-        let part = self.recorded.part(&kept);
-        let options = FitOptions { unseen: Unseen::Mean, draws, ..*self.options };
-        let problem = Problem::new(&part, options.kind, memory);
-        let (_, fits) = query::fit_all(&problem, lambdas, draws, options.seed, self.told)?;
-        let each = lambdas.iter().zip(fits);
-        Ok(each.map(|(&l, fits)| assemble(&part, &problem, &options, l, [1.0; QUARTERS], fits)).collect())
+        self.on(&without(&self.recorded, (fold, self.folds)), memory, lambdas, draws)
     }
 
-    fn held_out(&self, simulator: &Simulator, fold: usize) -> Result<Vec<Error>> {
-        let runs = self.recorded.runs.iter().enumerate().filter(|(i, _)| i % self.folds == fold);
-        Ok(runs.map(|(_, run)| errors(simulator, run)).collect::<Result<Vec<_>>>()?.concat())
+    /// A simulator for each λ, fitted on some runs.
+    fn on(&self, part: &Recorded, memory: f64, lambdas: &[f64], draws: usize) -> Result<Vec<Simulator>> {
+        let options = FitOptions { unseen: Unseen::Mean, draws, ..*self.options };
+        let problem = Problem::new(part, options.kind, memory);
+        let (_, fits) = query::fit_all(&problem, lambdas, draws, options.seed, self.told)?;
+        let each = lambdas.iter().zip(fits);
+        Ok(each.map(|(&l, fits)| assemble(part, &problem, &options, l, [1.0; QUARTERS], fits)).collect())
     }
+}
+
+/// What makes bands hold 90 % of the losses of runs held out in turn, in each quarter of the runs, of simulators that are
+/// fitted by `fit` on the others.
+pub(super) fn band_scale(
+    recorded: &Recorded,
+    folds: usize,
+    fit: impl Fn(&Recorded) -> Result<Simulator>,
+) -> Result<[f64; QUARTERS]> {
+    let mut relative: [Vec<f64>; QUARTERS] = Default::default();
+    for fold in 0..folds {
+        let simulator = fit(&without(recorded, (fold, folds)))?;
+        held_out(recorded, (fold, folds), &simulator)?.iter().for_each(|e| relative[e.quarter].push(e.relative()));
+    }
+    Ok(relative.map(conformal))
+}
+
+/// The runs that are not in a fold.
+fn without(recorded: &Recorded, (fold, folds): (usize, usize)) -> Recorded {
+    let kept: Vec<usize> = (0..recorded.runs.len()).filter(|i| i % folds != fold).collect();
+    recorded.part(&kept)
+}
+
+/// The errors of the runs of a fold.
+fn held_out(recorded: &Recorded, (fold, folds): (usize, usize), simulator: &Simulator) -> Result<Vec<Error>> {
+    let runs = recorded.runs.iter().enumerate().filter(|(i, _)| i % folds == fold);
+    Ok(runs.map(|(_, run)| errors(simulator, run)).collect::<Result<Vec<_>>>()?.concat())
 }
 
 /// Some of the queries.
@@ -156,7 +180,8 @@ fn conformal(mut relative: Vec<f64>) -> f64 {
 /// Generalised cross-validation (Golub, Heath and Wahba 1979), mean over queries:
 /// R ‖y − X θ‖² / (R − tr X (XᵀX + λI)⁻¹ Xᵀ)², by an eigendecomposition of XXᵀ.
 fn of_one_run(recorded: &Recorded, options: &FitOptions) -> Result<Chosen> {
-    let chosen = |lambda, tried| Chosen { lambda, memory: 0.0, tried, n_validated: 0, band_scale: [1.0; QUARTERS] };
+    let chosen =
+        |lambda, tried| Chosen { lambda, memory: 0.0, scale: None, tried, n_validated: 0, band_scale: [1.0; QUARTERS] };
     if let Some(lambda) = options.lambda {
         return Ok(chosen(lambda, Vec::new()));
     }

@@ -6,6 +6,7 @@ mod lsqr;
 mod operator;
 mod query;
 mod ridge;
+mod scores;
 #[cfg(test)]
 mod tests;
 
@@ -21,6 +22,7 @@ use query::QueryFit;
 
 pub use lambda::{Chosen, Tried};
 pub use ridge::Solver;
+pub use scores::fit_scores;
 
 /// What to fit.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -52,8 +54,8 @@ pub struct Fitted {
     pub simulator: Simulator,
     /// λ, and how it was chosen.
     pub chosen: Chosen,
-    /// How the ridge regressions were solved.
-    pub solver: Solver,
+    /// How the ridge regressions were solved; none without any.
+    pub solver: Option<Solver>,
 }
 
 /// Told after each ridge regression of a fit: in which phase, and how many it has.
@@ -72,14 +74,15 @@ pub enum Phase {
 /// kind; for more than 16 384 of both, none), and `16 · n · Q · (1 + draws)` bytes for the result.
 ///
 /// # Errors
-/// Runs without an interval between measurements, a λ that is not positive.
+/// Runs without an interval between measurements, a λ that is not positive, the kind of [`fit_scores`].
 pub fn fit(recorded: &Recorded, options: &FitOptions, progress: Progress<'_>) -> Result<Fitted> {
+    if options.kind == Kind::TracinCp {
+        return Err(SimulateError::NoScores { kind: options.kind.name() });
+    }
     if let Some(lambda) = options.lambda.filter(|l| !(l.is_finite() && *l > 0.0)) {
         return Err(SimulateError::Lambda { lambda });
     }
-    if recorded.runs.iter().all(|run| run.measured.len() < 2) || recorded.query_ids.is_empty() {
-        return Err(SimulateError::NoIntervals);
-    }
+    require_intervals(recorded)?;
     let chosen = lambda::choose(recorded, options, progress)?;
     let problem = Problem::new(recorded, options.kind, chosen.memory);
     let n_queries = recorded.query_ids.len();
@@ -87,7 +90,12 @@ pub fn fit(recorded: &Recorded, options: &FitOptions, progress: Progress<'_>) ->
     let (solver, fits) = query::fit_all(&problem, &[chosen.lambda], options.draws, options.seed, &told)?;
     let fits = fits.into_iter().flatten().collect();
     let simulator = assemble(recorded, &problem, options, chosen.lambda, chosen.band_scale, fits);
-    Ok(Fitted { simulator, chosen, solver })
+    Ok(Fitted { simulator, chosen, solver: Some(solver) })
+}
+
+fn require_intervals(recorded: &Recorded) -> Result<()> {
+    let none = recorded.runs.iter().all(|run| run.measured.len() < 2) || recorded.query_ids.is_empty();
+    if none { Err(SimulateError::NoIntervals) } else { Ok(()) }
 }
 
 /// A simulator of the fits of its queries.

@@ -2,23 +2,17 @@
 
 mod check;
 mod find;
+mod foreign;
+mod rows;
 
 pub use find::logs as find_logs;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use etymon_store::{LossRow, StepRow, read_losses, read_steps};
-
 use crate::recorded::{Recorded, Run};
 use crate::{Result, SimulateError};
-
-/// The rows of one run.
-#[derive(Debug, Default)]
-struct RunRows {
-    steps: Vec<StepRow>,
-    losses: Vec<LossRow>,
-}
+use rows::Log;
 
 /// A run with ids.
 struct Checked {
@@ -34,22 +28,12 @@ struct Checked {
 pub(crate) fn read(paths: &[PathBuf]) -> Result<Recorded> {
     let mut runs = Vec::new();
     for folder in find_logs(paths)? {
-        for (name, rows) in by_run(&folder)? {
-            runs.push(check::check(&folder, name, rows)?);
+        let (log, of_folder) = Log::read(&folder)?;
+        for (name, rows) in of_folder {
+            runs.push(check::check(&log, name, rows)?);
         }
     }
     join(runs)
-}
-
-fn by_run(folder: &Path) -> Result<BTreeMap<String, RunRows>> {
-    let mut runs: BTreeMap<String, RunRows> = BTreeMap::new();
-    for row in read_steps(folder)? {
-        runs.entry(row.run.clone()).or_default().steps.push(row);
-    }
-    for row in read_losses(folder)? {
-        runs.entry(row.run.clone()).or_default().losses.push(row);
-    }
-    Ok(runs)
 }
 
 /// Ids become positions, and the losses of every run have the order of the first one's queries.

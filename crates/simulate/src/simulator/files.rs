@@ -109,7 +109,7 @@ impl Simulator {
             unseen: facts.unseen,
             first_losses,
             lambda: facts.lambda,
-            dynamics: Dynamics { every: facts.every, memory: facts.memory },
+            dynamics: Dynamics { every: facts.every, memory: facts.memory, by_rate: facts.kind.by_rate() },
             effects,
             bands,
         })

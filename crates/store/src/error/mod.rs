@@ -317,6 +317,16 @@ pub enum StoreError {
         /// Its type, if there is such a column.
         found: Option<DataType>,
     },
+    /// A column has a row without a value.
+    #[error("{path}: column `{column}` has no value in {nulls} rows")]
+    Null {
+        /// The file.
+        path: PathBuf,
+        /// The column.
+        column: String,
+        /// Rows without, of those that were read together.
+        nulls: usize,
+    },
     /// A JSON column holds something else.
     #[error("{path}: column `{column}`: {source}")]
     ColumnJson {

@@ -20,7 +20,9 @@ pub(super) struct Columns<'a> {
 
 impl Columns<'_> {
     pub(super) fn strings(&self, name: &str) -> Result<Vec<String>> {
-        Ok(self.string_array(name)?.iter().map(|s| s.unwrap_or_default().to_owned()).collect())
+        let array = self.string_array(name)?;
+        self.require_values(name, array)?;
+        Ok(array.iter().map(|s| s.unwrap_or_default().to_owned()).collect())
     }
 
     pub(super) fn optional_strings(&self, name: &str) -> Result<Vec<Option<String>>> {
@@ -35,7 +37,9 @@ impl Columns<'_> {
     }
 
     pub(super) fn numbers<T: ArrowPrimitiveType>(&self, name: &str) -> Result<Vec<T::Native>> {
-        Ok(self.array::<T>(name)?.values().to_vec())
+        let array = self.array::<T>(name)?;
+        self.require_values(name, array)?;
+        Ok(array.values().to_vec())
     }
 
     pub(super) fn u32s(&self, name: &str) -> Result<Vec<u32>> {
@@ -76,6 +80,14 @@ impl Columns<'_> {
             None => Some(None),
         });
         rows.collect::<Option<Vec<_>>>().ok_or_else(|| self.wrong(name, expected))
+    }
+
+    /// Other programs write columns with nulls.
+    fn require_values(&self, name: &str, array: &dyn Array) -> Result<()> {
+        match array.null_count() {
+            0 => Ok(()),
+            nulls => Err(StoreError::Null { path: self.path.to_owned(), column: name.to_owned(), nulls }),
+        }
     }
 
     fn wrong(&self, name: &str, expected: &'static str) -> StoreError {

@@ -15,7 +15,7 @@ mod wide_writer;
 pub use groups::GroupRow;
 pub use queries::QueryRow;
 pub use top::{TopRow, TopSide};
-pub use training_log::{LossRow, StepRow, TrainingLog, loss_segments, read_losses, read_steps};
+pub use training_log::{LossRow, StepRow, TrainingLog, loss_segments, read_losses, read_steps, step_segments};
 pub use wide::{Block, LayerTable, ScoreTable, TokenTable, WideTable};
 pub use wide_keys::{ByExample, ByLayer, ByToken, RowKeys};
 pub use wide_writer::{LayerTableWriter, ScoreTableWriter, TokenTableWriter, WideTableWriter};

@@ -147,18 +147,31 @@ pub fn read_losses(folder: &Path) -> Result<Vec<LossRow>> {
     read_segments(folder, LOSSES)
 }
 
+/// The steps of a log, file by file.
+///
+/// # Errors
+/// When a file is missing; later, when one is corrupt or another table.
+pub fn step_segments(folder: &Path) -> Result<impl Iterator<Item = Result<(PathBuf, Vec<StepRow>)>> + use<>> {
+    by_file(folder, STEPS)
+}
+
 /// The losses of a log, file by file: for logs larger than memory.
 ///
 /// # Errors
 /// When a file is missing; later, when one is corrupt or another table.
-pub fn loss_segments(folder: &Path) -> Result<impl Iterator<Item = Result<Vec<LossRow>>> + use<>> {
-    Ok(segments(folder, LOSSES)?.into_iter().map(|path| read_rows(&path)))
+pub fn loss_segments(folder: &Path) -> Result<impl Iterator<Item = Result<(PathBuf, Vec<LossRow>)>> + use<>> {
+    by_file(folder, LOSSES)
+}
+
+fn by_file<R: Row>(folder: &Path, name: &str) -> Result<impl Iterator<Item = Result<(PathBuf, Vec<R>)>> + use<R>> {
+    let read = |path: PathBuf| read_rows(&path).map(|rows| (path, rows));
+    Ok(segments(folder, name)?.into_iter().map(read))
 }
 
 fn read_segments<R: Row>(folder: &Path, name: &str) -> Result<Vec<R>> {
     let mut rows = Vec::new();
-    for path in segments(folder, name)? {
-        rows.append(&mut read_rows(&path)?);
+    for part in by_file(folder, name)? {
+        rows.append(&mut part?.1);
     }
     Ok(rows)
 }

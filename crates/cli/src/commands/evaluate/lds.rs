@@ -77,7 +77,10 @@ fn given(args: &LdsArgs, seed: u64, context: Context) -> Result<(Truth, Vec<Meth
     let folders = find_methods(&args.scores)?;
     let train = folders.first().map(|folder| folder.train_ids()).transpose()?.unwrap_or_default();
     let path = args.truth.clone().unwrap_or_default();
-    let mut truth = Truth::read(&path, &train)?;
+    let mut truth = match &args.members {
+        Some(members) => Truth::read_tables(&path, members, &train)?,
+        None => Truth::read(&path, &train)?,
+    };
     let most = args.max_queries.unwrap_or(usize::MAX);
     truth.queries.truncate(most);
     truth.values.iter_mut().for_each(|values| values.truncate(most));
@@ -86,6 +89,7 @@ fn given(args: &LdsArgs, seed: u64, context: Context) -> Result<(Truth, Vec<Meth
     methods.iter().for_each(|method| say_if_other(method, measured, context));
     let settings = json!({
         "truth": path,
+        "members": args.members,
         "subsets": truth.kept.len(),
         "n_train": train.len(),
         "n_queries": truth.queries.len(),

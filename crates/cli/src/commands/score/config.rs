@@ -1,6 +1,7 @@
 //! What determines the scores of a method, for the manifest and for resuming.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use etymon_attribution::Rank;
 use etymon_data::Corpus;
@@ -8,10 +9,12 @@ use etymon_model::{Measurement, Model};
 use etymon_store::{Fingerprint, RunSpec};
 use serde_json::{Value, json};
 
-use crate::args::{PerToken, ScoreArgs};
+use crate::args::{CurvatureArg, PerToken, ScoreArgs};
 use crate::error::Result;
 use crate::method::{ScoreMethod, Way};
-use crate::open::{Work, data_fingerprints, model_fingerprints, tokenizer_fingerprint, with_reading};
+use crate::open::{
+    Work, data_fingerprints, model_fingerprints, path_fingerprints, tokenizer_fingerprint, with_reading,
+};
 
 /// The spec of one method's table, or of the folder of several methods.
 pub struct Spec {
@@ -27,9 +30,7 @@ impl Spec {
         let mut inputs = model_fingerprints(&args.model)?;
         inputs.extend(tokenizer_fingerprint(&args.model)?);
         inputs.extend(data_fingerprints("data", corpus)?);
-        for (i, path) in args.queries.iter().enumerate() {
-            inputs.insert(format!("queries/{i:05}"), etymon_store::fingerprint(path)?);
-        }
+        inputs.extend(path_fingerprints("queries", args.queries.iter().map(PathBuf::as_path))?);
         let taken = args.factors.as_ref().filter(|_| methods.iter().any(|m| m.takes_factors()));
         let factors = taken.map(|folder| etymon_store::fingerprint(folder)).transpose()?;
         Ok(Self { inputs, factors, common: common(args, model) })
@@ -89,9 +90,13 @@ fn common(args: &ScoreArgs, model: &Model<Work>) -> Value {
 /// What determines how queries are solved.
 fn solve(args: &ScoreArgs, method: ScoreMethod) -> Value {
     let s = &args.solve;
-    json!({
+    let mut fields = json!({
         "rows": s.solve_rows, "steps": args.steps(method), "batch": s.solve_batch, "tolerance": s.tolerance, "seed": s.solve_seed,
-    })
+    });
+    if s.curvature == CurvatureArg::Hessian {
+        fields["curvature"] = json!("hessian");
+    }
+    fields
 }
 
 /// What determines the scores of a method of its own kind.

@@ -29,8 +29,9 @@ pub fn run(args: &SimulateEvaluateArgs, context: Context) -> CommandResult {
         let problem = "at least one run must be held out to judge by".to_owned();
         return Err(CliError::Usage { option: "--hold-out", problem });
     }
-    let runs = Runs::read(&args.fit, args.hold_out, context)?;
-    let each = args.kinds.iter().map(|&kind| evaluate(args, kind.into(), &runs, context));
+    let kinds: Vec<Kind> = args.kinds().into_iter().map(Kind::from).collect();
+    let runs = Runs::read(&args.fit, &kinds, args.hold_out, context)?;
+    let each = kinds.iter().map(|&kind| evaluate(args, kind, &runs, context));
     let evaluated = each.collect::<Result<Vec<_>>>()?;
     let seed = context.global.seed.unwrap_or(0);
     let head = ["kind"].into_iter().chain(Figures::HEADS).chain(["seconds"]).map(str::to_owned).collect();
@@ -55,7 +56,7 @@ pub fn run(args: &SimulateEvaluateArgs, context: Context) -> CommandResult {
 fn evaluate(args: &SimulateEvaluateArgs, kind: Kind, runs: &Runs, context: Context) -> Result<Evaluated> {
     context.reporter.say(kind.name());
     let started = Instant::now();
-    let fitted = fit_with_bars(&runs.fitted, &options(&args.fit, kind, context), context)?;
+    let fitted = fit_with_bars(runs, &options(&args.fit, kind, context), context)?;
     let seconds = started.elapsed().as_secs_f64();
     let judged = judge(&fitted.simulator, &runs.held_out)?;
     let problem = || format!("there are no runs to judge {} by", kind.name());

@@ -14,7 +14,7 @@ use crate::args::SimulateFitArgs;
 use crate::error::Result;
 
 pub fn run(args: &SimulateFitArgs, context: Context) -> CommandResult {
-    let runs = Runs::read(&args.fit, args.hold_out, context)?;
+    let runs = Runs::read(&args.fit, &[args.kind.into()], args.hold_out, context)?;
     let options = options(&args.fit, args.kind.into(), context);
     let spec = RunSpec {
         kind: "simulator".to_owned(),
@@ -34,7 +34,7 @@ pub fn run(args: &SimulateFitArgs, context: Context) -> CommandResult {
         Opened::Created(folder) | Opened::Resumed(folder) => folder,
     };
     let started = Instant::now();
-    let fitted = fit_with_bars(&runs.fitted, &options, context)?;
+    let fitted = fit_with_bars(&runs, &options, context)?;
     fitted.simulator.save(folder.path())?;
     let mut progress = facts(&fitted);
     progress["tried"] = fitted.chosen.tried.iter().map(|t| json!({ "lambda": t.lambda, "error": t.error })).collect();
@@ -45,7 +45,8 @@ pub fn run(args: &SimulateFitArgs, context: Context) -> CommandResult {
 
 fn inputs(args: &SimulateFitArgs) -> Result<BTreeMap<String, Fingerprint>> {
     let logs = find_logs(&args.fit.log)?.into_iter().enumerate();
-    logs.map(|(i, path)| Ok((format!("log/{i:05}"), fingerprint(&path)?))).collect()
+    let scores = args.fit.scores.iter().map(|path| Ok(("scores".to_owned(), fingerprint(path)?)));
+    logs.map(|(i, path)| Ok((format!("log/{i:05}"), fingerprint(&path)?))).chain(scores).collect()
 }
 
 /// Says and returns what a simulator is, and how it does on the runs that were held out.
@@ -55,11 +56,13 @@ fn result(folder: &RunFolder, simulator: &Simulator, runs: &Runs, context: Conte
         simulator.train_ids().iter().zip(simulator.counts()).filter(|(_, n)| **n == 0).map(|(id, _)| id).collect();
     let facts = &folder.manifest().progress;
     context.reporter.say(format!(
-        "{} simulator in {}: lambda {:.3e}, {}",
+        "{} simulator in {}: {}",
         simulator.kind().name(),
         folder.path().display(),
-        simulator.lambda(),
-        facts["solver"].as_str().unwrap_or_default()
+        facts["scale"].as_f64().map_or_else(
+            || format!("lambda {:.3e}, {}", simulator.lambda(), facts["solver"].as_str().unwrap_or_default()),
+            |scale| format!("scale of the scores {scale:.3e}")
+        )
     ));
     if !unseen.is_empty() {
         let first: Vec<&str> = unseen.iter().take(5).map(|id| id.as_str()).collect();

@@ -7,6 +7,7 @@ mod figures;
 mod fit;
 mod question;
 mod runs;
+mod scores;
 mod verify;
 mod what_if;
 

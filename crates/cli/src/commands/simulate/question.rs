@@ -10,6 +10,7 @@ use etymon_store::{Fingerprint, RunFolder, fingerprint};
 use super::columns;
 use crate::args::CurriculumArgs;
 use crate::error::{CliError, Result};
+use crate::open::path_fingerprints;
 
 /// Checked; nothing is computed yet.
 pub struct Question {
@@ -37,9 +38,7 @@ impl Question {
         let file = args.curriculum.as_ref().map(|path| Curriculum::read(path, simulator.train_ids())).transpose()?;
         let roles = [("curriculum", args.curriculum.as_slice()), ("data", &args.data), ("watched", &args.watched)];
         for (role, paths) in roles {
-            for (i, path) in paths.iter().enumerate() {
-                inputs.insert(format!("{role}/{i:05}"), fingerprint(path)?);
-            }
+            inputs.extend(path_fingerprints(role, paths.iter().map(PathBuf::as_path))?);
         }
         let edits = args.edits.edits()?;
         let columns = columns::of(simulator.train_ids(), &columns::read(&args.data, args)?)?;

@@ -2,10 +2,11 @@
 
 use std::sync::Mutex;
 
-use etymon_simulate::{FitOptions, Fitted, Kind, Phase, Recorded, SimulateError, fit};
+use etymon_simulate::{FitOptions, Fitted, Kind, Phase, Recorded, SimulateError, Solver, fit, fit_scores};
 use serde_json::{Value, json};
 
 use super::super::Context;
+use super::scores;
 use crate::args::{SimulateLogArgs, UnseenArg};
 use crate::error::{CliError, Result};
 use crate::progress::Task;
@@ -14,11 +15,13 @@ use crate::progress::Task;
 pub struct Runs {
     pub fitted: Recorded,
     pub held_out: Recorded,
+    /// `[n, Q]` TracIn-CP scores, where these are needed.
+    scores: Option<Vec<f64>>,
 }
 
 impl Runs {
-    /// Reads the logs; the last `hold_out` runs are not fitted on.
-    pub fn read(args: &SimulateLogArgs, hold_out: usize, context: Context) -> Result<Self> {
+    /// Reads the logs, and the scores if one of the kinds needs them; the last `hold_out` runs are not fitted on.
+    pub fn read(args: &SimulateLogArgs, kinds: &[Kind], hold_out: usize, context: Context) -> Result<Self> {
         let recorded = Recorded::read(&args.log)?;
         let n = recorded.runs.len();
         if hold_out >= n {
@@ -33,7 +36,8 @@ impl Runs {
             recorded.train_ids.len(),
             recorded.query_ids.len()
         ));
-        let runs = Self { fitted: recorded.part(fitted), held_out: recorded.part(held_out) };
+        let scores = scores::read(args, kinds, &recorded)?;
+        let runs = Self { fitted: recorded.part(fitted), held_out: recorded.part(held_out), scores };
         if args.unseen == UnseenArg::Refuse {
             runs.check()?
         }
@@ -62,15 +66,18 @@ pub fn options(args: &SimulateLogArgs, kind: Kind, context: Context) -> FitOptio
 pub fn facts(fitted: &Fitted) -> Value {
     let chosen = &fitted.chosen;
     json!({
-        "lambda": chosen.lambda, "memory": chosen.memory, "runs_validated": chosen.n_validated,
-        "band_scale": chosen.band_scale, "solver": fitted.solver.name(),
+        "lambda": chosen.lambda, "memory": chosen.memory, "scale": chosen.scale, "runs_validated": chosen.n_validated,
+        "band_scale": chosen.band_scale, "solver": fitted.solver.map(Solver::name),
     })
 }
 
 /// Fits with a bar for each phase.
-pub fn fit_with_bars(recorded: &Recorded, options: &FitOptions, context: Context) -> Result<Fitted> {
+pub fn fit_with_bars(runs: &Runs, options: &FitOptions, context: Context) -> Result<Fitted> {
+    if let Some(scores) = runs.scores.as_ref().filter(|_| options.kind == Kind::TracinCp) {
+        return Ok(fit_scores(&runs.fitted, scores, options)?);
+    }
     let bar: Mutex<Option<(Phase, Task)>> = Mutex::new(None);
-    let fitted = fit(recorded, options, &|phase, total| {
+    let fitted = fit(&runs.fitted, options, &|phase, total| {
         let mut bar = bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if bar.as_ref().is_none_or(|(of, _)| *of != phase) {
             let name = if phase == Phase::Validation { "validate" } else { "fit" };

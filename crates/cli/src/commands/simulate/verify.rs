@@ -5,8 +5,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use etymon_data::{BatchLimits, Example, ExampleIndex};
+use etymon_store::{read_json, write_json_atomic};
 use etymon_tensor::Cpu;
 use etymon_train::{Job, Loaded, Observer, Order, Plan, Progress, Trainer, losses};
+use serde::{Deserialize, Serialize};
 
 use super::super::Context;
 use super::question::Question;
@@ -25,6 +27,7 @@ pub struct Verification {
 }
 
 /// What was really measured.
+#[derive(Serialize, Deserialize)]
 pub struct Trained {
     /// `[measured]` Steps.
     pub steps: Vec<u64>,
@@ -58,8 +61,18 @@ impl Verification {
         Ok(Self { trainer: Trainer::new(model, train, watched, plan)?, queries })
     }
 
-    /// Trains.
-    pub fn train(mut self, context: Context) -> Result<Trained> {
+    /// Trains, unless `file` has the result of this training already; leaves it there.
+    pub fn trained(self, file: &Path, context: Context) -> Result<Trained> {
+        if file.exists() {
+            context.reporter.say("trained already, the result is read");
+            return Ok(read_json(file)?);
+        }
+        let trained = self.train(context)?;
+        write_json_atomic(file, &trained)?;
+        Ok(trained)
+    }
+
+    fn train(mut self, context: Context) -> Result<Trained> {
         let started = Instant::now();
         let task = context.reporter.task("train", self.trainer.n_steps(), 0, "steps");
         let mut seen = Seen { queries: self.queries, task, measured: Vec::new() };

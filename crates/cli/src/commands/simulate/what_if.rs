@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use etymon_evaluate::statistics::{mean, pearson, spearman};
 use etymon_store::{Opened, RunFolder, RunSpec, fingerprint, read_json, write_json_atomic};
+use etymon_train::Job;
 use serde_json::{Value, json};
 
 use super::super::{CommandResult, Context, Outcome};
@@ -14,6 +15,8 @@ use crate::args::{CurriculumArgs, SimulateRunArgs, WhatIfArgs};
 use crate::error::{CliError, Result};
 
 const RESULT: &str = "simulation.json";
+/// What `--verify` has measured: there as soon as the training ends, so that it is not repeated.
+const TRAINED: &str = "trained.json";
 
 /// One run, as it was or edited.
 pub fn run(args: &SimulateRunArgs, context: Context) -> CommandResult {
@@ -46,7 +49,7 @@ pub fn what_if(args: &WhatIfArgs, context: Context) -> CommandResult {
     };
     let baseline = question.simulator.roll_out(&question.baseline, &question.first)?;
     let edited = question.simulator.roll_out(&question.edited, &question.first)?;
-    let trained = verification.map(|verification| verification.train(context)).transpose()?;
+    let trained = verification.map(|verification| verification.trained(&folder.file(TRAINED), context)).transpose()?;
     let answer =
         Answer { question: &question, baseline: Some(baseline), edited: Some(edited), changes: Some(changes), trained };
     finish(&answer, &args.curriculum, folder, "What if?", context)
@@ -63,6 +66,8 @@ fn folder(
     let mut inputs = question.inputs.clone();
     if let Some(config) = verify {
         inputs.insert("verify".to_owned(), fingerprint(config)?);
+        let job = Job::read(config)?.spec()?.inputs;
+        inputs.extend(job.into_iter().map(|(role, file)| (format!("verify/{role}"), file)));
     }
     let run = question.recorded.as_ref().map(|run| run.name.as_str());
     let config = json!({ "edits": args.edits.words(), "run": run, "format": args.format, "label": args.label });
