@@ -25,6 +25,20 @@ pub enum AttributionError {
     /// There is no query.
     #[error("there is no query to score")]
     NoQueries,
+    /// A layer of a fine-tuned model whose tie to pre-training makes no sense.
+    #[error("layer `{layer}` of the fine-tuned model {problem}")]
+    Stage {
+        /// Layer.
+        layer: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Two stages between which there is nothing to pass on.
+    #[error("the fine-tuned model has no {what}, so that nothing goes from one stage to the other")]
+    StageWithout {
+        /// What is missing.
+        what: &'static str,
+    },
     /// A group without an example.
     #[error("the group has no example")]
     NoGroup,

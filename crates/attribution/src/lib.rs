@@ -3,7 +3,8 @@
 //! [`Queries::prepare`] makes −(G + λI)⁻¹∇f of every query, at full or low rank; [`score`] takes its products with the
 //! gradient of every train example in one pass, and hands blocks of scores to a [`ScoreSink`] (through [`behind`], on a
 //! thread of its own). [`self_influence`] is the same with each example as its own query. [`TrakScores`] needs no inverse of
-//! G: it solves with a random projection of the gradients.
+//! G: it solves with a random projection of the gradients. [`Stages`] brings queries of a fine-tuned model back to the
+//! pre-trained one.
 
 mod behind;
 mod error;
@@ -18,6 +19,7 @@ mod plain;
 mod queries;
 mod score;
 mod sink;
+mod stages;
 mod top;
 mod tracin_ideal;
 mod trak;
@@ -37,6 +39,7 @@ pub use plain::{
 pub use queries::{Queries, QueryValue};
 pub use score::{Parts, Wanted, score, score_all, score_batch};
 pub use sink::{ScoreBlock, ScoreSink, Tee};
+pub use stages::{Role, StageQueries, Stages};
 pub use top::{Entry, Ranked, TopK};
 pub use tracin_ideal::TracInIdeal;
 pub use trak::{Trak, TrakScores, trak_bytes};

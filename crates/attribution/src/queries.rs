@@ -84,18 +84,42 @@ impl<B: Folds> Queries<B> {
         mut done: impl FnMut(&QueryValue),
     ) -> Result<Self> {
         let (backend, specs) = (model.backend(), model.layers());
-        let empty = |spec: &LayerSpec| Form::of(spec, self.len(), rank, None).empty(backend, spec, self.len());
+        let values = self.values.clone();
+        Self::collect(backend, specs, values, rank, |query| {
+            let solved = inverse.apply(&self.gradients(backend, specs, query)?)?;
+            done(&self.values[query]);
+            Ok(solved)
+        })
+    }
+
+    /// Queries of these values, of which `gradients` are made one after the other: a matrix `[d_out, d_in]` per layer.
+    pub(crate) fn collect(
+        backend: &B,
+        specs: &[LayerSpec],
+        values: Vec<QueryValue>,
+        rank: Rank,
+        mut gradients: impl FnMut(usize) -> Result<Vec<B::Tensor>>,
+    ) -> Result<Self> {
+        let empty = |spec: &LayerSpec| Form::of(spec, values.len(), rank, None).empty(backend, spec, values.len());
         let mut layers: Vec<LayerQueries<B>> = specs.iter().map(empty).collect();
-        for (query, value) in self.values.iter().enumerate() {
-            let gradient = |(layer, spec): (usize, &LayerSpec)| self.gradient(backend, spec, layer, query);
-            let v = specs.iter().enumerate().map(gradient).collect::<Result<Vec<_>>>()?;
-            for ((m, spec), kept) in inverse.apply(&v)?.into_iter().zip(specs).zip(&mut layers) {
+        for (query, value) in values.iter().enumerate() {
+            for ((m, spec), kept) in gradients(query)?.into_iter().zip(specs).zip(&mut layers) {
                 require_finite(backend, &value.id, spec, &m)?;
                 kept.keep(backend, spec, query, m, None)?;
             }
-            done(value);
         }
-        Ok(Self { values: self.values.clone(), layers })
+        Ok(Self { values, layers })
+    }
+
+    /// The same queries on another backend, at full rank.
+    ///
+    /// # Errors
+    /// What the backends meet.
+    pub fn to_backend<C: Folds>(&self, from: &B, to: &C, specs: &[LayerSpec]) -> Result<Queries<C>> {
+        Queries::collect(to, specs, self.values.clone(), Rank::Full, |query| {
+            let moved = |m: B::Tensor| Ok(to.upload(from.shape(&m), &from.download::<f64>(&m))?);
+            self.gradients(from, specs, query)?.into_iter().map(moved).collect()
+        })
     }
 
     /// One of the queries alone.
@@ -135,6 +159,14 @@ impl<B: Folds> Queries<B> {
             Form::Truncated(r) | Form::Rows(r) => r * (s.d_out + s.d_in),
         };
         n_queries * specs.iter().map(layer).sum::<usize>()
+    }
+
+    /// The preconditioned gradient of one query, a matrix `[d_out, d_in]` per layer.
+    ///
+    /// # Errors
+    /// What the backend meets.
+    pub fn gradients(&self, backend: &B, specs: &[LayerSpec], query: usize) -> Result<Vec<B::Tensor>> {
+        specs.iter().enumerate().map(|(layer, spec)| self.gradient(backend, spec, layer, query)).collect()
     }
 
     /// The preconditioned gradient of one query at one layer `[d_out, d_in]`.

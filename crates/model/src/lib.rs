@@ -19,6 +19,7 @@ mod layers;
 mod memory;
 mod model;
 mod net;
+mod new_head;
 mod objective;
 mod params;
 mod reference;

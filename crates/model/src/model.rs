@@ -110,9 +110,14 @@ impl<B: Backend> Model<B> {
     /// pass for them need not go below the lowest.
     #[must_use]
     pub fn with_layers(&self, range: Range<usize>) -> Self {
+        self.with_layers_where(|layer| range.contains(&layer))
+    }
+
+    /// As [`with_layers`](Self::with_layers), of the tapped layers whose number is `kept`.
+    #[must_use]
+    pub fn with_layers_where(&self, kept: impl Fn(usize) -> bool) -> Self {
         let mut part = self.clone();
-        part.layers =
-            tap_where(tappable(part.arch.linears_mut()), |layer| layer.tap.is_some_and(|id| range.contains(&id.0)));
+        part.layers = tap_where(tappable(part.arch.linears_mut()), |layer| layer.tap.is_some_and(|id| kept(id.0)));
         part
     }
 

@@ -4,9 +4,11 @@ use std::path::Path;
 
 use etymon_store::{Opened, Overwrite, RunFolder, RunSpec};
 use etymon_tensor::Backend;
+use serde_json::json;
 
 use crate::Result;
 use crate::checkpoint::latest_checkpoint;
+use crate::finetune::Link;
 use crate::job::Job;
 use crate::observer::Observer;
 use crate::output::Output;
@@ -29,9 +31,12 @@ pub enum Outcome {
 /// Inputs that cannot be read or do not fit together, a folder with another run, divergence, a full disk.
 pub fn train<B: Backend>(backend: B, job: &Job, overwrite: Overwrite, observer: &mut dyn Observer) -> Result<Outcome> {
     // The inputs first: an error in them leaves no folder behind.
-    let spec = job.spec()?;
+    let mut spec = job.spec()?;
     let merge = job.config.lora.as_ref().is_some_and(|lora| lora.merge);
     let loaded = job.load(backend)?;
+    if let Some(link) = Link::new(&loaded.plan, &loaded.train) {
+        spec.config["stage"] = json!(link);
+    }
     let trainer = Trainer::new(loaded.model, loaded.train, loaded.watched, loaded.plan)?;
     let output = |run| Output::new(run, &job.run, loaded.tokenizer_json.clone()).with_merged(merge);
     train_in(&job.out, spec, overwrite, trainer, output, observer)

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::finetune::FinetuneConfig;
 use crate::plan::{Decay, Reduction, Removal};
 use crate::schedule::Schedule;
 use crate::{Result, TrainError};
@@ -110,6 +111,9 @@ pub struct TrainConfig {
     /// `[lora]`: trains low-rank adapters on `model` instead of its parameters. Default: none; an adapter folder as `model`
     /// is trained on.
     pub lora: Option<LoraConfig>,
+    /// `[finetune]`: what of `model` stays, is pulled back, or starts anew. Default: all parameters are trained freely.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub finetune: Option<FinetuneConfig>,
 }
 
 /// `[lora]`: W x + b + (alpha/rank) B A x on chosen layers; A and B alone are trained, and the result is a PEFT folder.
@@ -195,6 +199,7 @@ impl Default for TrainConfig {
             clip_norm: None,
             checkpoint_every: None,
             lora: None,
+            finetune: None,
         }
     }
 }

@@ -133,6 +133,7 @@ impl TryFrom<TrainConfig> for Job {
         let (model, tokenizer) = (model_source(&config)?, tokenizer_source(&config)?);
         let run = run_of(&config);
         check_lora(&config)?;
+        check_finetune(&config)?;
         Ok(Self { run, out: config.out.clone(), model, tokenizer, format, plan, config, file: PathBuf::new() })
     }
 }
@@ -175,6 +176,20 @@ fn check_lora(config: &TrainConfig) -> Result<()> {
         return Err(TrainError::setting("dropout", format!("is not supported: only 0, is {}", lora.dropout)));
     }
     Ok(())
+}
+
+fn check_finetune(config: &TrainConfig) -> Result<()> {
+    let Some(finetune) = &config.finetune else { return Ok(()) };
+    if config.model.is_none() {
+        return Err(TrainError::setting("finetune", "is for a trained `model`, not for a new one"));
+    }
+    if config.lora.is_some() {
+        return Err(TrainError::setting(
+            "finetune",
+            "give either this or `[lora]`, of which adapters alone are trained",
+        ));
+    }
+    finetune.check()
 }
 
 fn tokenizer_source(config: &TrainConfig) -> Result<TokenizerSource> {
@@ -231,6 +246,7 @@ fn plan(config: &TrainConfig) -> Result<Plan> {
         learning_rates: None,
         clip_norm: config.clip_norm,
         reduction: config.reduction,
+        tie: None,
         watch_every: config.watch_every,
         checkpoint_every: config.checkpoint_every,
     };

@@ -43,8 +43,16 @@ impl Job {
 
     fn load_all<B: Backend>(&self, backend: B) -> Result<Loaded<B>> {
         let encoder = self.encoder()?;
+        let mut tie = None;
         let model = match &self.model {
-            ModelSource::Path(path) => self.adapted(etymon_model::load(backend, path)?, path)?,
+            ModelSource::Path(path) => {
+                let mut model = self.adapted(etymon_model::load(backend, path)?, path)?;
+                if let Some(finetune) = &self.config.finetune {
+                    let (start, tied) = finetune.start(&model, self.config.seed)?;
+                    (model, tie) = (start, Some(tied));
+                }
+                model
+            }
             ModelSource::New(json) => Model::new(backend, complete(json.clone(), encoder.as_ref()), self.config.seed)?,
         };
         let options = self.options(model.config(), encoder.as_ref())?;
@@ -57,7 +65,7 @@ impl Job {
             }
         };
         let tokenizer_json = encoder.map(|e| e.to_json()).transpose()?;
-        let plan = Plan { excluded: self.excluded(&train)?, ..self.plan.clone() };
+        let plan = Plan { excluded: self.excluded(&train)?, tie, ..self.plan.clone() };
         Ok(Loaded { model, train, watched, tokenizer_json, plan })
     }
 

@@ -12,6 +12,8 @@ pub(crate) struct OptimizerState<B: Backend> {
     optimizer: Optimizer,
     /// Weight decay of each parameter.
     decays: Vec<f64>,
+    /// Whether each parameter stays as it is.
+    frozen: Vec<bool>,
     /// Updates made.
     pub updates: u64,
     pub moments: Moments<B>,
@@ -49,8 +51,10 @@ impl<B: Backend> OptimizerState<B> {
             Optimizer::AdamW { .. } => Moments::AdamW { m: zeros(), v: zeros() },
             Optimizer::Sgd { .. } => Moments::Sgd { velocity: zeros() },
         };
+        let frozen = |spec: &ParamSpec| plan.tie.as_ref().is_some_and(|tie| tie.frozen.contains(&spec.name));
         Self {
             optimizer: plan.optimizer,
+            frozen: model.trained_specs().iter().map(frozen).collect(),
             decays: model.trained_specs().iter().map(decays).collect(),
             updates: 0,
             moments,
@@ -60,15 +64,20 @@ impl<B: Backend> OptimizerState<B> {
     /// One update of `params` by the gradients `grads` of those that are trained, at learning rate `lr`.
     pub fn update(&mut self, backend: &B, params: &mut Params<B>, grads: &Params<B>, lr: f64) -> Result<()> {
         self.updates += 1;
-        let parameters = params.iter_mut().skip(grads.first().0).zip(grads.iter()).zip(&self.decays);
+        let trained = params.iter_mut().skip(grads.first().0).zip(grads.iter());
+        let parameters = trained.zip(self.decays.iter().zip(&self.frozen));
         match (&mut self.moments, self.optimizer) {
             (Moments::AdamW { m, v }, Optimizer::AdamW { beta1, beta2, eps }) => {
-                for (((param, grad), &decay), (m, v)) in parameters.zip(m.iter_mut().zip(v.iter_mut())) {
+                let moments = m.iter_mut().zip(v.iter_mut());
+                for (((param, grad), (&decay, _)), (m, v)) in parameters.zip(moments).filter(|((_, (_, f)), _)| !**f) {
                     backend.adamw_update(param, grad, m, v, lr, beta1, beta2, eps, decay, self.updates)?;
                 }
             }
             (Moments::Sgd { velocity }, Optimizer::Sgd { momentum }) => {
-                for (((param, grad), &decay), velocity) in parameters.zip(velocity.iter_mut()) {
+                let velocities = velocity.iter_mut();
+                for (((param, grad), (&decay, _)), velocity) in
+                    parameters.zip(velocities).filter(|((_, (_, f)), _)| !**f)
+                {
                     backend.sgd_update(param, grad, velocity, lr, momentum, decay)?;
                 }
             }

@@ -1,8 +1,9 @@
 //! How to train, apart from the files.
 
-use etymon_data::ExampleIndex;
+use etymon_data::{Example, ExampleIndex};
 use serde::{Deserialize, Serialize, Serializer};
 
+use crate::finetune::Tie;
 use crate::schedule::LearningRate;
 use crate::{Result, TrainError};
 
@@ -99,6 +100,15 @@ impl Reduction {
             Self::Sum => 1.0,
         }
     }
+
+    /// The factor on the mean L of an example that this makes the loss of a batch, on average over a train set.
+    pub(crate) fn per_example(self, batch_size: usize, train: &[Example]) -> f64 {
+        match self {
+            Self::TokenMean => train.len() as f64 / train.iter().map(Example::n_loss_rows).sum::<usize>().max(1) as f64,
+            Self::ExampleMean => 1.0,
+            Self::Sum => batch_size.min(train.len()) as f64,
+        }
+    }
 }
 
 /// How to train a model on examples. The same plan, model and examples give the same result.
@@ -137,6 +147,9 @@ pub struct Plan {
     pub clip_norm: Option<f64>,
     /// The loss of a batch.
     pub reduction: Reduction,
+    /// What ties the run to the model that it starts at: frozen parameters and a pull of others back to there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tie: Option<Tie>,
     /// Steps between two measurements of the watched examples, ≥ 1; before the first step and after the last one they
     /// are measured in any case.
     pub watch_every: u64,
@@ -164,6 +177,7 @@ impl Default for Plan {
             learning_rates: None,
             clip_norm: None,
             reduction: Reduction::TokenMean,
+            tie: None,
             watch_every: 1,
             checkpoint_every: None,
         }

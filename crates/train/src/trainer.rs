@@ -11,6 +11,7 @@ use serde_json::Map;
 use crate::batching::Batching;
 use crate::checkpoint::{self, Hash, State};
 use crate::evaluate::{losses, ranges};
+use crate::finetune::Pull;
 use crate::observer::{Observer, Progress};
 use crate::optimizer::OptimizerState;
 use crate::output::{Output, Timings};
@@ -35,6 +36,8 @@ pub struct Trainer<B: Backend> {
     plan: Plan,
     batching: Batching,
     optimizer: OptimizerState<B>,
+    /// What ties the run to the model that it starts at.
+    pull: Option<Pull<B>>,
     /// Steps made.
     step: u64,
     /// Hash of the train set.
@@ -68,9 +71,10 @@ impl<B: Backend> Trainer<B> {
             return Err(TrainError::setting("learning_rates", format!("are {given}, of {n_steps} steps")));
         }
         let optimizer = OptimizerState::new(&model, &plan);
+        let pull = plan.tie.as_ref().map(|tie| Pull::new(&model, tie)).transpose()?;
         let train_hash = Hash::of_examples(&train).to_string();
         let (train, watched) = (without_texts(train), without_texts(watched));
-        Ok(Self { model, train, watched, plan, batching, optimizer, step: 0, train_hash, output: None })
+        Ok(Self { model, train, watched, plan, batching, optimizer, pull, step: 0, train_hash, output: None })
     }
 
     /// The run leaves its log, checkpoints and final model in a run folder.
@@ -187,6 +191,9 @@ impl<B: Backend> Trainer<B> {
             let mut scale = self.plan.reduction.scale(batch.len(), n_loss_rows);
             let (sum, mut grads) = self.gradients(&batch)?;
             let backend = self.model.backend().clone();
+            if let Some(pull) = &self.pull {
+                pull.apply(&backend, self.model.params(), &mut grads, 1.0 / scale)?;
+            }
             loss = sum * scale;
             norm = norm_of(&backend, &grads)? * scale;
             if !(loss.is_finite() && norm.is_finite()) {

@@ -3,6 +3,7 @@
 #![allow(dead_code)]
 
 pub mod counting;
+pub mod optimum;
 pub mod passes;
 
 use std::path::{Path, PathBuf};

@@ -123,6 +123,13 @@ impl<'a, B: Backend> EkfacInverse<'a, B> {
         Ok(layers.map(|layers| Self { backend, layers }))
     }
 
+    /// The same with another λ for each layer.
+    #[must_use]
+    pub fn with_lambda(mut self, lambda: &[f64]) -> Self {
+        self.layers.iter_mut().zip(lambda).for_each(|(layer, &lambda)| layer.lambda = lambda);
+        self
+    }
+
     /// λ of each layer.
     pub fn lambda(&self) -> Vec<f64> {
         self.layers.iter().map(|l| l.lambda).collect()
