@@ -36,6 +36,14 @@ pub enum AttributionError {
         /// Why.
         source: ModelError,
     },
+    /// A query whose solve came to nothing.
+    #[error("query `{id}`: {source}")]
+    Unsolved {
+        /// Query.
+        id: String,
+        /// Why.
+        source: CurvatureError,
+    },
     /// A query whose measurement or preconditioned gradient is not finite.
     #[error("query `{id}`: {what} is NaN or infinite; check the model with `etymon doctor`, and raise --damping")]
     NotFinite {
@@ -148,6 +156,14 @@ pub enum AttributionError {
 }
 
 impl AttributionError {
+    /// Names the query of a failed solve.
+    pub(crate) fn unsolved(source: CurvatureError, id: &str) -> Self {
+        match source {
+            CurvatureError::Solve { .. } => Self::Unsolved { id: id.to_owned(), source },
+            other => other.into(),
+        }
+    }
+
     /// Wraps the error of a sink.
     pub fn sink(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Sink(Box::new(error))

@@ -75,7 +75,7 @@ impl<B: Folds> Queries<B> {
     /// the other; `done` hears of each.
     ///
     /// # Errors
-    /// What the inverse meets, and results that are not finite.
+    /// What the inverse meets (naming the query that it cannot solve), and results that are not finite.
     pub fn precondition(
         &self,
         model: &Model<B>,
@@ -89,7 +89,8 @@ impl<B: Folds> Queries<B> {
         for (query, value) in self.values.iter().enumerate() {
             let gradient = |(layer, spec): (usize, &LayerSpec)| self.gradient(backend, spec, layer, query);
             let v = specs.iter().enumerate().map(gradient).collect::<Result<Vec<_>>>()?;
-            for ((m, spec), kept) in inverse.apply(&v)?.into_iter().zip(specs).zip(&mut layers) {
+            let solved = inverse.apply(&v).map_err(|source| AttributionError::unsolved(source, &value.id))?;
+            for ((m, spec), kept) in solved.into_iter().zip(specs).zip(&mut layers) {
                 require_finite(backend, &value.id, spec, &m)?;
                 kept.keep(backend, spec, query, m, None)?;
             }

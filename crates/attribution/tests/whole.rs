@@ -6,7 +6,7 @@ mod common;
 use common::{fit, limits, prepare, reference, relative_error, rows, score_all};
 use etymon_attribution::{Parts, Queries, Rank};
 use etymon_curvature::inverse::{
-    CgOptions, Damped, Dense, EkfacInverse, GaussNewton, LinearOperator, conjugate_gradient,
+    CgOptions, Damped, Dense, EkfacInverse, GaussNewton, LinearOperator, conjugate_gradients,
 };
 use etymon_curvature::{Damping, Preconditioner, Spectrum};
 use etymon_data::{Batch, BatchLimits, Batches, Example, Padding};
@@ -59,7 +59,8 @@ fn an_inverse_of_all_layers_scores_as_that_of_each_and_cg_goes_on_from_it() {
     let before = relative_error(&layerwise, &exact);
     let error_after = |max_steps, preconditioner: Option<&dyn LinearOperator<Work>>| {
         let options = CgOptions { max_steps, tolerance: 1e-6 };
-        let cg = |v: &[Matrix<f32>]| Ok(conjugate_gradient(backend, &damped, v, preconditioner, options)?.x);
+        let cg =
+            |v: &[Matrix<f32>]| Ok(conjugate_gradients(backend, &damped, &[v], preconditioner, options)?.remove(0).x);
         relative_error(&solved(&cg), &exact)
     };
     println!("EK-FAC against the dense solve: {before:.1e}");
