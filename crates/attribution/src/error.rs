@@ -6,6 +6,8 @@ use etymon_model::ModelError;
 use etymon_store::StoreError;
 use etymon_tensor::TensorError;
 
+use crate::QueryValue;
+
 /// What can be wrong with queries, data or factors.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -156,11 +158,13 @@ pub enum AttributionError {
 }
 
 impl AttributionError {
-    /// Names the query of a failed solve.
-    pub(crate) fn unsolved(source: CurvatureError, id: &str) -> Self {
-        match source {
-            CurvatureError::Solve { .. } => Self::Unsolved { id: id.to_owned(), source },
-            other => other.into(),
+    /// Names the query of a failed solve, one of `values`.
+    pub(crate) fn unsolved(source: CurvatureError, values: &[QueryValue]) -> Self {
+        match &source {
+            CurvatureError::Solve { right_side, .. } if *right_side < values.len() => {
+                Self::Unsolved { id: values[*right_side].id.clone(), source }
+            }
+            _ => source.into(),
         }
     }
 

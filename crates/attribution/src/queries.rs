@@ -71,8 +71,8 @@ impl<B: Folds> Queries<B> {
         Ok(Self { values, layers })
     }
 
-    /// The same queries, whose gradients were not preconditioned, multiplied with an inverse that may mix layers, one after
-    /// the other; `done` hears of each.
+    /// The same queries, whose gradients were not preconditioned, multiplied with an inverse that may mix layers, `at_once` of
+    /// them at a time, which share the inverse's passes over its data; `done` hears of each.
     ///
     /// # Errors
     /// What the inverse meets (naming the query that it cannot solve), and results that are not finite.
@@ -80,21 +80,28 @@ impl<B: Folds> Queries<B> {
         &self,
         model: &Model<B>,
         inverse: &dyn LinearOperator<B>,
-        rank: Rank,
+        (rank, at_once): (Rank, usize),
         mut done: impl FnMut(&QueryValue),
     ) -> Result<Self> {
         let (backend, specs) = (model.backend(), model.layers());
         let empty = |spec: &LayerSpec| Form::of(spec, self.len(), rank, None).empty(backend, spec, self.len());
         let mut layers: Vec<LayerQueries<B>> = specs.iter().map(empty).collect();
-        for (query, value) in self.values.iter().enumerate() {
-            let gradient = |(layer, spec): (usize, &LayerSpec)| self.gradient(backend, spec, layer, query);
-            let v = specs.iter().enumerate().map(gradient).collect::<Result<Vec<_>>>()?;
-            let solved = inverse.apply(&v).map_err(|source| AttributionError::unsolved(source, &value.id))?;
-            for ((m, spec), kept) in solved.into_iter().zip(specs).zip(&mut layers) {
-                require_finite(backend, &value.id, spec, &m)?;
-                kept.keep(backend, spec, query, m, None)?;
+        let direction = |query| {
+            let layer = |(layer, spec): (usize, &LayerSpec)| self.gradient(backend, spec, layer, query);
+            specs.iter().enumerate().map(layer).collect::<Result<Vec<_>>>()
+        };
+        for start in (0..self.len()).step_by(at_once.max(1)) {
+            let values = &self.values[start..(start + at_once.max(1)).min(self.len())];
+            let vs = (start..start + values.len()).map(direction).collect::<Result<Vec<_>>>()?;
+            let views: Vec<&[B::Tensor]> = vs.iter().map(Vec::as_slice).collect();
+            let solved = inverse.apply_all(&views).map_err(|source| AttributionError::unsolved(source, values))?;
+            for ((query, value), x) in (start..).zip(values).zip(solved) {
+                for ((m, spec), kept) in x.into_iter().zip(specs).zip(&mut layers) {
+                    require_finite(backend, &value.id, spec, &m)?;
+                    kept.keep(backend, spec, query, m, None)?;
+                }
+                done(value);
             }
-            done(value);
         }
         Ok(Self { values: self.values.clone(), layers })
     }

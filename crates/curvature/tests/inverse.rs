@@ -297,6 +297,39 @@ fn every_iteration_says_how_far_it_came_and_tells_the_truth() {
 }
 
 #[test]
+fn many_right_sides_at_once_are_solved_as_each_alone_and_those_that_converged_leave() {
+    let model = model::<f32>();
+    let (backend, parts, fitted) =
+        (model.backend(), batches(&examples(60), 10), factors(&self::model(), &examples(60)));
+    let damping = Damping::MeanEigenvalue(0.1);
+    let ekfac = Preconditioner::Kronecker { factors: &fitted, spectrum: Spectrum::Corrected, damping };
+    let p = || EkfacInverse::new(backend, ekfac, 2).unwrap().unwrap();
+    let (lambda, first) = (p().lambda(), query(&model));
+    let mut second = GaussNewton::new(&model, &parts).apply(&first).unwrap();
+    backend.axpy(0.3, &first[0], &mut second[0]).unwrap();
+    let series = Way::Neumann { steps: 50, repeats: 2, seed: 1 };
+    for (name, p, way) in [
+        ("cg", None, Way::Cg(CgOptions { max_steps: 100, tolerance: 1e-3 })),
+        ("ekfac-cg", Some(p()), Way::Cg(CgOptions { max_steps: 100, tolerance: 1e-3 })),
+        ("astra", Some(p()), series),
+        ("lissa", None, series),
+        ("arnoldi", None, Way::Lanczos { steps: 10, rank: 10, seed: 5 }),
+    ] {
+        let solver = Solver::new(GaussNewton::new(&model, &parts), lambda.clone(), p, way).unwrap();
+        let together = solver.apply_all(&[&first, &second]).unwrap();
+        let solved = solver.take_solved();
+        println!("{name}: {solved:?}");
+        for (v, x) in [&first, &second].into_iter().zip(&together) {
+            assert_eq!(&solver.apply(v).unwrap(), x, "{name}");
+        }
+        assert_eq!(solver.take_solved(), solved, "{name}: as many products, and as close");
+        if name == "cg" {
+            assert!(solved[0].products != solved[1].products, "one is solved before the other: {solved:?}");
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_solved_is_an_error_that_says_which_right_side_and_why() {
     let model = model::<f32>();
     let (backend, v, nan) = (model.backend(), query(&model), query(&model));

@@ -13,6 +13,7 @@ use super::job::Job;
 use crate::args::ScoreArgs;
 use crate::commands::Context;
 use crate::error::{CliError, Result};
+use crate::estimate::solved_at_once;
 use crate::method::ScoreMethod;
 use crate::open::Work;
 
@@ -63,7 +64,8 @@ pub fn precondition(
     rank: Rank,
 ) -> Result<Queries<Work>> {
     let task = job.context.reporter.task(method.name(), plain.len() as u64, 0, "queries");
-    let solved = plain.precondition(model, inverse, rank, |_| task.advance(1, 0));
+    let at_once = solved_at_once(model.layers(), plain.len(), &job.args.pass);
+    let solved = plain.precondition(model, inverse, (rank, at_once), |_| task.advance(1, 0));
     let solved = solved.map_err(|source| named((job.args, method), source))?;
     task.finish();
     let names: Vec<String> = plain.values.iter().map(|v| format!("query `{}`", v.id)).collect();
