@@ -6,6 +6,8 @@ use etymon_model::ModelError;
 use etymon_store::StoreError;
 use etymon_tensor::TensorError;
 
+use crate::QueryValue;
+
 /// What can be wrong with queries, data or factors.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -49,6 +51,14 @@ pub enum AttributionError {
         id: String,
         /// Why.
         source: ModelError,
+    },
+    /// A query whose solve came to nothing.
+    #[error("query `{id}`: {source}")]
+    Unsolved {
+        /// Query.
+        id: String,
+        /// Why.
+        source: CurvatureError,
     },
     /// A query whose measurement or preconditioned gradient is not finite.
     #[error("query `{id}`: {what} is NaN or infinite; check the model with `etymon doctor`, and raise --damping")]
@@ -162,6 +172,16 @@ pub enum AttributionError {
 }
 
 impl AttributionError {
+    /// Names the query of a failed solve, one of `values`.
+    pub(crate) fn unsolved(source: CurvatureError, values: &[QueryValue]) -> Self {
+        match &source {
+            CurvatureError::Solve { right_side, .. } if *right_side < values.len() => {
+                Self::Unsolved { id: values[*right_side].id.clone(), source }
+            }
+            _ => source.into(),
+        }
+    }
+
     /// Wraps the error of a sink.
     pub fn sink(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Sink(Box::new(error))

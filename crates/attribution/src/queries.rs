@@ -71,25 +71,32 @@ impl<B: Folds> Queries<B> {
         Ok(Self { values, layers })
     }
 
-    /// The same queries, whose gradients were not preconditioned, multiplied with an inverse that may mix layers, one after
-    /// the other; `done` hears of each.
+    /// The same queries, whose gradients were not preconditioned, multiplied with an inverse that may mix layers, `at_once` of
+    /// them at a time, which share the inverse's passes over its data; `done` hears of each.
     ///
     /// # Errors
-    /// What the inverse meets, and results that are not finite.
+    /// What the inverse meets (naming the query that it cannot solve), and results that are not finite.
     pub fn precondition(
         &self,
         model: &Model<B>,
         inverse: &dyn LinearOperator<B>,
-        rank: Rank,
+        (rank, at_once): (Rank, usize),
         mut done: impl FnMut(&QueryValue),
     ) -> Result<Self> {
         let (backend, specs) = (model.backend(), model.layers());
-        let values = self.values.clone();
-        Self::collect(backend, specs, values, rank, |query| {
-            let solved = inverse.apply(&self.gradients(backend, specs, query)?)?;
-            done(&self.values[query]);
-            Ok(solved)
-        })
+        let mut layers = empty_layers(backend, specs, self.len(), rank);
+        for start in (0..self.len()).step_by(at_once.max(1)) {
+            let values = &self.values[start..(start + at_once.max(1)).min(self.len())];
+            let directions = (start..start + values.len()).map(|query| self.gradients(backend, specs, query));
+            let vs = directions.collect::<Result<Vec<_>>>()?;
+            let views: Vec<&[B::Tensor]> = vs.iter().map(Vec::as_slice).collect();
+            let solved = inverse.apply_all(&views).map_err(|source| AttributionError::unsolved(source, values))?;
+            for ((query, value), x) in (start..).zip(values).zip(solved) {
+                keep(backend, specs, &mut layers, (query, value), x)?;
+                done(value);
+            }
+        }
+        Ok(Self { values: self.values.clone(), layers })
     }
 
     /// Queries of these values, of which `gradients` are made one after the other: a matrix `[d_out, d_in]` per layer.
@@ -100,13 +107,9 @@ impl<B: Folds> Queries<B> {
         rank: Rank,
         mut gradients: impl FnMut(usize) -> Result<Vec<B::Tensor>>,
     ) -> Result<Self> {
-        let empty = |spec: &LayerSpec| Form::of(spec, values.len(), rank, None).empty(backend, spec, values.len());
-        let mut layers: Vec<LayerQueries<B>> = specs.iter().map(empty).collect();
+        let mut layers = empty_layers(backend, specs, values.len(), rank);
         for (query, value) in values.iter().enumerate() {
-            for ((m, spec), kept) in gradients(query)?.into_iter().zip(specs).zip(&mut layers) {
-                require_finite(backend, &value.id, spec, &m)?;
-                kept.keep(backend, spec, query, m, None)?;
-            }
+            keep(backend, specs, &mut layers, (query, value), gradients(query)?)?;
         }
         Ok(Self { values, layers })
     }
@@ -195,6 +198,26 @@ struct QueryTap<'a, B: Folds> {
     forms: Vec<Form>,
     layers: Vec<LayerQueries<B>>,
     first_query: usize,
+}
+
+/// Room for the queries of each layer.
+fn empty_layers<B: Folds>(backend: &B, specs: &[LayerSpec], n: usize, rank: Rank) -> Vec<LayerQueries<B>> {
+    specs.iter().map(|spec| Form::of(spec, n, rank, None).empty(backend, spec, n)).collect()
+}
+
+/// Keeps the matrices `[d_out, d_in]` of a query, one per layer.
+fn keep<B: Folds>(
+    backend: &B,
+    specs: &[LayerSpec],
+    layers: &mut [LayerQueries<B>],
+    (query, value): (usize, &QueryValue),
+    matrices: Vec<B::Tensor>,
+) -> Result<()> {
+    for ((m, spec), kept) in matrices.into_iter().zip(specs).zip(layers) {
+        require_finite(backend, &value.id, spec, &m)?;
+        kept.keep(backend, spec, query, m, None)?;
+    }
+    Ok(())
 }
 
 impl<B: Folds> Tap<B> for QueryTap<'_, B> {

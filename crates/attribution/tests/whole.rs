@@ -6,7 +6,7 @@ mod common;
 use common::{fit, limits, prepare, reference, relative_error, rows, score_all};
 use etymon_attribution::{Parts, Queries, Rank};
 use etymon_curvature::inverse::{
-    CgOptions, Damped, Dense, EkfacInverse, GaussNewton, LinearOperator, conjugate_gradient,
+    CgOptions, Damped, Dense, EkfacInverse, GaussNewton, LinearOperator, conjugate_gradients,
 };
 use etymon_curvature::{Damping, Preconditioner, Spectrum};
 use etymon_data::{Batch, BatchLimits, Batches, Example, Padding};
@@ -38,7 +38,7 @@ fn an_inverse_of_all_layers_scores_as_that_of_each_and_cg_goes_on_from_it() {
     let inverse = EkfacInverse::new(backend, ekfac, model.layers().len()).unwrap().unwrap();
     let plain = prepare(&model, queries, Preconditioner::Identity, Rank::Full);
     let mut heard = Vec::new();
-    let whole = plain.precondition(&model, &inverse, Rank::Full, |q| heard.push(q.id.clone())).unwrap();
+    let whole = plain.precondition(&model, &inverse, (Rank::Full, 3), |q| heard.push(q.id.clone())).unwrap();
     assert_eq!(heard, queries.iter().map(|q| q.id.clone()).collect::<Vec<_>>());
     let error = relative_error(&scores(&model, &whole, train), &layerwise);
     println!("all layers at once against each: {error:.1e}");
@@ -53,13 +53,14 @@ fn an_inverse_of_all_layers_scores_as_that_of_each_and_cg_goes_on_from_it() {
     let damped = Damped { backend, inner: &g, lambda: &lambda };
     let dense = Dense::new(backend, &g, &model.zero_direction()).unwrap();
     let solved = |inverse: &dyn LinearOperator<Work>| {
-        scores(&model, &plain.precondition(&model, inverse, Rank::Full, |_| {}).unwrap(), train)
+        scores(&model, &plain.precondition(&model, inverse, (Rank::Full, 1), |_| {}).unwrap(), train)
     };
     let exact = solved(&|v: &[Matrix<f32>]| dense.solve(backend, v, &lambda));
     let before = relative_error(&layerwise, &exact);
     let error_after = |max_steps, preconditioner: Option<&dyn LinearOperator<Work>>| {
         let options = CgOptions { max_steps, tolerance: 1e-6 };
-        let cg = |v: &[Matrix<f32>]| Ok(conjugate_gradient(backend, &damped, v, preconditioner, options)?.x);
+        let cg =
+            |v: &[Matrix<f32>]| Ok(conjugate_gradients(backend, &damped, &[v], preconditioner, options)?.remove(0).x);
         relative_error(&solved(&cg), &exact)
     };
     println!("EK-FAC against the dense solve: {before:.1e}");

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use etymon_attribution::AttributionError;
-use etymon_curvature::CurvatureError;
+use etymon_curvature::{CurvatureError, Damping};
 use etymon_data::DataError;
 use etymon_evaluate::EvaluateError;
 use etymon_evaluate::pbrf::PbrfError;
@@ -65,6 +65,8 @@ pub enum CliError {
         folder.display(), other.display()
     )]
     OtherRows { what: &'static str, number: usize, folder: PathBuf, found: String, other: PathBuf, other_found: String },
+    #[error("{method} with --damping {damping}: {source}")]
+    Solve { method: &'static str, damping: Damping, source: AttributionError },
     #[error("thread pool: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
 }
@@ -92,6 +94,9 @@ impl CliError {
             Self::Simulate(SimulateError::NoColumns { .. }) => "give the training data with --data",
             Self::Simulate(SimulateError::NotDefinite { .. } | SimulateError::NoLambda) => "give a larger --lambda",
             Self::Simulate(SimulateError::TooManyRows { .. }) => "give --lambda, or the log of a second run",
+            Self::Solve { .. } => {
+                "raise --damping; if that does not help, compute with --dtype f32, and check the model with `etymon doctor`"
+            }
             Self::QueryId { .. } => "give the query another id",
             other => {
                 return other.data().map_or_else(|| other.model().and_then(model_help), data_help).map(str::to_owned);

@@ -5,16 +5,34 @@ use etymon_curvature::{FitMemory, correction_flops, covariance_flops, eigen_flop
 use etymon_model::{LayerSpec, Model};
 
 use crate::args::PassArgs;
+use crate::machine::allowed_memory;
 use crate::open::{Counted, Work};
 
 /// Program, threads and their stacks.
 const PROGRAM: u64 = 16 << 20;
 /// Writers of the tables of a score, beside its rows.
 const TABLES: u64 = 12 << 20;
-/// Directions that an iteration holds at a time.
-const DIRECTIONS: u64 = 8;
+/// Directions that an iteration holds at a time, beside those of each query.
+const DIRECTIONS: u64 = 4;
+/// Directions that the iteration of one query holds: its gradient, x, r, the search direction, its product, and one on the way.
+const DIRECTIONS_OF_QUERY: u64 = 6;
+/// Most queries that are solved at once: more save little of what they share.
+const MOST_AT_ONCE: u64 = 16;
+/// Share of the memory that their directions may take.
+const SHARE_AT_ONCE: u64 = 8;
 /// Bytes of a token in a window: the id, its stacked copies, its text.
 const TOKEN: u64 = 32;
+
+/// Queries that are solved by products at once.
+pub fn solved_at_once(specs: &[LayerSpec], n_queries: usize, pass: &PassArgs) -> usize {
+    let of_query = DIRECTIONS_OF_QUERY * weight_bytes(specs);
+    let fits = allowed_memory(pass.memory_limit) / SHARE_AT_ONCE / of_query.max(1);
+    fits.min(n_queries as u64).clamp(1, MOST_AT_ONCE) as usize
+}
+
+fn weight_bytes(specs: &[LayerSpec]) -> u64 {
+    specs.iter().map(|s| 4 * (s.d_in * s.d_out) as u64).sum()
+}
 
 /// One phase of a command.
 #[derive(Clone, Debug, PartialEq)]
@@ -123,7 +141,7 @@ impl Load<'_> {
     /// The phases of `etymon score` for one group of layers.
     pub fn score(&self, task: &Scoring) -> Vec<Phase> {
         let (specs, c, base) = (self.model.layers(), self.counted, self.base());
-        let weights: u64 = specs.iter().map(|s| 4 * (s.d_in * s.d_out) as u64).sum();
+        let weights = weight_bytes(specs);
         let factors = task.factors;
         let mapped = if factors { FitMemory::of(specs).bases + weights } else { 0 };
         let loading = PROGRAM + self.model.loading_bytes();
@@ -145,7 +163,9 @@ impl Load<'_> {
             // A product is a forward pass, its tangent and a backward pass: about as much as that of 1.5 rows.
             let rows = task.sets.len() as u64 * task.query_rows + solved * 3 / 2;
             // Gradients of all queries, and the directions of an iteration.
-            let directions = if solved > 0 { (queries + DIRECTIONS) * weights } else { 0 };
+            let at_once = solved_at_once(specs, task.queries as usize, self.pass) as u64;
+            let held_at_once = DIRECTIONS + DIRECTIONS_OF_QUERY * at_once;
+            let directions = if solved > 0 { (queries + held_at_once) * weights } else { 0 };
             phases.push(Phase {
                 name: "queries",
                 memory: (held + mapped + buffers + directions).max(loading),

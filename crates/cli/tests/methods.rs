@@ -5,7 +5,7 @@ mod common;
 
 use std::path::Path;
 
-use common::{ok, reference, refused, relative_error};
+use common::{etymon, ok, reference, refused, relative_error};
 use etymon_store::ScoreTable;
 
 /// The digits MLP, its last layer, and a few queries.
@@ -79,6 +79,25 @@ fn steps_of_a_stochastic_series_do_not_depend_on_the_batches_of_the_pass() {
     let cut = digits.scores("astra", &["--steps", "20", "--solve-batch", "50", "--batch-rows", "16", "--overwrite"]);
     let error = relative_error(&cut, &whole);
     assert!(error < 1e-4, "{error:e}");
+}
+
+#[test]
+fn a_solve_that_stops_early_is_warned_of_and_one_that_converges_is_not() {
+    let digits = Digits::new();
+    let said = |steps: &str| {
+        let args = digits.args("ekfac-cg");
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        let out = etymon(&[&args[..], &["--steps", steps, "--overwrite", "--verbose"]].concat());
+        let text = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(out.status.success(), "{text}");
+        text
+    };
+    let early = said("3");
+    println!("{early}");
+    assert!(early.contains("warning: ekfac-cg did not converge: relative residual "), "{early}");
+    assert!(early.contains("after 3 products") && early.contains("raise --steps (now 3) or --damping"), "{early}");
+    let late = said("400");
+    assert!(!late.contains("warning") && late.matches("relative residual").count() == 4, "{late}");
 }
 
 #[test]

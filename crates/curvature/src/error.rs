@@ -40,6 +40,16 @@ pub enum CurvatureError {
     /// A damped curvature that is not positive definite.
     #[error("the damped curvature is not positive definite; a larger --damping makes it so")]
     NotDefinite,
+    /// A right-hand side v for which an iteration on (G + λI) x = v came to no solution.
+    #[error("after {products:.0} products, {problem}")]
+    Solve {
+        /// Position of v among those that are solved together.
+        right_side: usize,
+        /// Products with G over the whole set before.
+        products: f64,
+        /// What is wrong.
+        problem: Stuck,
+    },
     /// The small eigenproblem of a Krylov subspace did not converge.
     #[error("the eigenproblem of {steps} Krylov steps did not converge")]
     Krylov {
@@ -106,6 +116,22 @@ pub enum CurvatureError {
         /// What was given.
         given: String,
     },
+}
+
+/// Why an iteration cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
+pub enum Stuck {
+    /// A matrix that must be positive definite and is not.
+    #[error("{what} is {value:.1e} along a direction of length 1: it is not positive definite")]
+    NotPositive {
+        /// Which matrix.
+        what: &'static str,
+        /// yᵀ M y / ‖y‖² ≤ 0.
+        value: f64,
+    },
+    /// Numbers that overflow, or were NaN before.
+    #[error("numbers are NaN or infinite: the iteration diverged, or the model's gradients overflow")]
+    NotFinite,
 }
 
 /// The result of every fallible operation of this crate.

@@ -22,7 +22,7 @@ pub use correction::{CorrectionTap, Corrections};
 pub use covariance::{CovarianceTap, Covariances, LayerCovariance};
 pub use damping::Damping;
 pub use eigen::{Eigenbases, Eigenbasis, eigendecompose};
-pub use error::{CurvatureError, Result};
+pub use error::{CurvatureError, Result, Stuck};
 pub use factors::{Factors, LayerFactors, Spectrum};
 pub use fit::{FitObserver, FitOptions, FitSummary, Labels, Phase, fit};
 pub use memory::{FitMemory, correction_flops, covariance_flops, eigen_flops};

@@ -5,9 +5,9 @@
 use std::path::Path;
 
 use etymon_curvature::inverse::{
-    CgOptions, Damped, Dense, DiagonalInverse, GaussNewton, Hessian, LinearOperator, conjugate_gradient,
+    CgOptions, Damped, Dense, DiagonalInverse, GaussNewton, Hessian, LinearOperator, conjugate_gradients,
 };
-use etymon_curvature::{CurvatureError, Damping};
+use etymon_curvature::{CurvatureError, Damping, Stuck};
 use etymon_data::{Batch, Content, Example, ExampleIndex, Padding, Target};
 use etymon_model::{Consumer, Model, ModelError, Objective, load};
 use etymon_tensor::{Backend, Cpu, Matrix};
@@ -130,13 +130,17 @@ fn the_hessian_of_a_net_is_not_its_gauss_newton_matrix_and_an_indefinite_one_is_
     let (lambda, h) = ([-2.0 * least; 2], Hessian::new(&model, &batches).unwrap());
     let damped = Damped { backend, inner: &h, lambda: &lambda };
     let options = CgOptions { max_steps: 300, tolerance: 1e-7 };
-    let mut x = conjugate_gradient(backend, &damped, &v, None, options).unwrap().x;
+    let mut x = conjugate_gradients(backend, &damped, &[&v], None, options).unwrap().remove(0).x;
     let wanted = solve(lambda[0]).unwrap();
     x.iter_mut().zip(&wanted).for_each(|(x, w)| backend.axpy(-1.0, w, x).unwrap());
     let error = (dot(&x, &x) / dot(&wanted, &wanted)).sqrt();
     assert!(error < 1e-5, "{error:e}");
-    let undamped = conjugate_gradient(backend, &h, &v, None, options).unwrap().x;
-    assert!(undamped.iter().all(|x| x.as_slice().iter().all(|x| x.is_finite())));
+    let undamped = conjugate_gradients(backend, &h, &[&wanted, &v], None, options).unwrap_err();
+    println!("{undamped}");
+    let Err(CurvatureError::Solve { problem: Stuck::NotPositive { value, .. }, .. }) = Err::<(), _>(undamped) else {
+        panic!("an indefinite matrix is said to be");
+    };
+    assert!(value < 0.0 && value >= least - 1e-6, "{value} is between the least eigenvalue {least} and 0");
 }
 
 #[test]

@@ -3,10 +3,11 @@
 
 use etymon_curvature::inverse::{
     CgOptions, Damped, DataInf, Dense, EkfacInverse, GaussNewton, LinearOperator, NeumannOptions, Solver, Way,
-    conjugate_gradient, largest_eigenvalue, neumann,
+    conjugate_gradients, largest_eigenvalue, neumann,
 };
 use etymon_curvature::{
-    CorrectionTap, Corrections, CovarianceTap, Covariances, Damping, Factors, Preconditioner, Spectrum, eigendecompose,
+    CorrectionTap, Corrections, CovarianceTap, Covariances, CurvatureError, Damping, Factors, Preconditioner, Spectrum,
+    Stuck, eigendecompose,
 };
 use etymon_data::{Batch, Content, Example, ExampleIndex, Padding, Target};
 use etymon_model::{Consumer, LayerIo, Model, ModelError, Objective, Tap};
@@ -138,11 +139,13 @@ fn errors<T: Scalar>(tolerance: f64) -> ([f64; 5], [f64; 2]) {
     let (g, v) = (GaussNewton::new(&model, &parts), query(&model));
     let damped = Damped { backend, inner: &g, lambda: &lambda };
     let options = CgOptions { max_steps: 200, tolerance };
-    let plain = conjugate_gradient(backend, &damped, &v, None, options).unwrap();
-    let from_ekfac = conjugate_gradient(backend, &damped, &v, Some(&p), options).unwrap();
+    let plain = conjugate_gradients(backend, &damped, &[&v], None, options).unwrap().remove(0);
+    let from_ekfac = conjugate_gradients(backend, &damped, &[&v], Some(&p), options).unwrap().remove(0);
     let steps = NeumannOptions { steps: 3000, step_size: 0.05, repeats: 4, seed: 1 };
-    let astra = neumann(&g, &lambda, &v, Some(&p), steps).unwrap();
-    let lissa = neumann(&g, &lambda, &v, None, NeumannOptions { steps: 20_000, step_size: 0.05, ..steps }).unwrap();
+    let astra = neumann(&g, &lambda, &[&v], Some(&p), steps).unwrap().remove(0);
+    let lissa = neumann(&g, &lambda, &[&v], None, NeumannOptions { steps: 20_000, step_size: 0.05, ..steps })
+        .unwrap()
+        .remove(0);
     let way = Way::Lanczos { steps: 43, rank: 43, seed: 5 };
     let krylov = Solver::new(GaussNewton::new(&model, &parts), lambda.clone(), None, way).unwrap().apply(&v).unwrap();
     let results = [
@@ -257,4 +260,107 @@ fn the_largest_eigenvalue_is_that_of_the_dense_matrix() {
     let wanted = dense.matrix().self_adjoint_eigenvalues(Side::Lower).unwrap().into_iter().fold(0.0, f64::max);
     let found = largest_eigenvalue(backend, &g, None, &like, 200, 7).unwrap();
     assert!((found - wanted).abs() < 1e-6 * wanted, "{found} and {wanted}");
+}
+
+/// λ of the two layers, and ‖v − (G + λI) x‖ / ‖v‖.
+fn lacks<T: Scalar>(model: &Model<Cpu<T>>, parts: &[Batch], lambda: &[f64], x: &[Matrix<T>], v: &[Matrix<T>]) -> f64 {
+    let (backend, g) = (model.backend(), GaussNewton::new(model, parts));
+    let product = Damped { backend, inner: &g, lambda }.apply(x).unwrap();
+    let wide = |x: &[Matrix<T>]| -> Vec<f64> { x.iter().flat_map(|x| backend.download::<f64>(x).into_vec()).collect() };
+    let (v, product) = (wide(v), wide(&product));
+    let square = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>();
+    (square(&mut v.iter().zip(&product).map(|(v, p)| v - p)) / square(&mut v.iter().copied())).sqrt()
+}
+
+#[test]
+fn every_iteration_says_how_far_it_came_and_tells_the_truth() {
+    let model = model::<f32>();
+    let (parts, v, lambda) = (batches(&examples(60), 10), query(&model), vec![0.01, 0.02]);
+    for (name, way) in [
+        ("cg", Way::Cg(CgOptions { max_steps: 6, tolerance: 1e-3 })),
+        ("lissa", Way::Neumann { steps: 100, repeats: 2, seed: 1 }),
+        ("arnoldi", Way::Lanczos { steps: 5, rank: 5, seed: 5 }),
+    ] {
+        let solver = Solver::new(GaussNewton::new(&model, &parts), lambda.clone(), None, way).unwrap();
+        let twice: Vec<Matrix<f32>> = v.iter().map(|v| Matrix::clone(v)).collect();
+        let zeros = model.zero_direction();
+        let found = solver.apply_all(&[&v, &zeros, &twice]).unwrap();
+        let solved = solver.take_solved();
+        println!("{name}: {solved:?}");
+        let wanted = lacks(&model, &parts, &lambda, &found[0], &v);
+        assert!((solved[0].residual - wanted).abs() < 1e-4 * wanted, "{name}: {solved:?}, really {wanted:e}");
+        assert!(wanted > 1e-3, "{name}: too few steps to converge: {wanted:e}");
+        assert_eq!((solved[1].residual, solved[2]), (0.0, solved[0]), "{name}: nothing is solved at once, twins alike");
+        assert!(found[1].iter().all(|x| x.as_slice().iter().all(|&x| x == 0.0)), "{name}");
+        assert!(solver.take_solved().is_empty() && solver.products() >= 2.0 * solved[0].products, "{name}");
+    }
+}
+
+#[test]
+fn many_right_sides_at_once_are_solved_as_each_alone_and_those_that_converged_leave() {
+    let model = model::<f32>();
+    let (backend, parts, fitted) =
+        (model.backend(), batches(&examples(60), 10), factors(&self::model(), &examples(60)));
+    let damping = Damping::MeanEigenvalue(0.1);
+    let ekfac = Preconditioner::Kronecker { factors: &fitted, spectrum: Spectrum::Corrected, damping };
+    let p = || EkfacInverse::new(backend, ekfac, 2).unwrap().unwrap();
+    let (lambda, first) = (p().lambda(), query(&model));
+    let mut second = GaussNewton::new(&model, &parts).apply(&first).unwrap();
+    backend.axpy(0.3, &first[0], &mut second[0]).unwrap();
+    let series = Way::Neumann { steps: 50, repeats: 2, seed: 1 };
+    for (name, p, way) in [
+        ("cg", None, Way::Cg(CgOptions { max_steps: 100, tolerance: 1e-3 })),
+        ("ekfac-cg", Some(p()), Way::Cg(CgOptions { max_steps: 100, tolerance: 1e-3 })),
+        ("astra", Some(p()), series),
+        ("lissa", None, series),
+        ("arnoldi", None, Way::Lanczos { steps: 10, rank: 10, seed: 5 }),
+    ] {
+        let solver = Solver::new(GaussNewton::new(&model, &parts), lambda.clone(), p, way).unwrap();
+        let together = solver.apply_all(&[&first, &second]).unwrap();
+        let solved = solver.take_solved();
+        println!("{name}: {solved:?}");
+        for (v, x) in [&first, &second].into_iter().zip(&together) {
+            assert_eq!(&solver.apply(v).unwrap(), x, "{name}");
+        }
+        assert_eq!(solver.take_solved(), solved, "{name}: as many products, and as close");
+        if name == "cg" {
+            assert!(solved[0].products != solved[1].products, "one is solved before the other: {solved:?}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_solved_is_an_error_that_says_which_right_side_and_why() {
+    let model = model::<f32>();
+    let (backend, v, nan) = (model.backend(), query(&model), query(&model));
+    let times = |factor: f64| {
+        move |v: &[Matrix<f32>]| {
+            let mut out = v.to_vec();
+            out.iter_mut().for_each(|x| Cpu::<f32>::new().scale(factor, x));
+            Ok(out)
+        }
+    };
+    let options = CgOptions { max_steps: 10, tolerance: 1e-6 };
+    let zeros = model.zero_direction();
+    let stuck = |error: CurvatureError| {
+        println!("{error}");
+        let CurvatureError::Solve { right_side, problem, .. } = error else { panic!("{error}") };
+        (right_side, problem)
+    };
+    let negative = conjugate_gradients(backend, &times(-2.0), &[&zeros, &v], None, options).unwrap_err();
+    let (right_side, problem) = stuck(negative);
+    let Stuck::NotPositive { value, .. } = problem else { panic!("{problem}") };
+    assert!(right_side == 1 && (value + 2.0).abs() < 1e-5, "{right_side}: {problem}");
+    let p = times(-1.0);
+    let wrong_start = conjugate_gradients(backend, &times(1.0), &[&v], Some(&p), options).unwrap_err();
+    assert!(matches!(stuck(wrong_start), (0, Stuck::NotPositive { what: "the preconditioner", .. })));
+    let mut nan = nan;
+    backend.scale(f64::NAN, &mut nan[0]);
+    let overflow = conjugate_gradients(backend, &times(1.0), &[&v, &v, &nan], None, options).unwrap_err();
+    assert_eq!(stuck(overflow), (2, Stuck::NotFinite));
+    let parts = batches(&examples(60), 10);
+    let g = GaussNewton::new(&model, &parts);
+    let steep = NeumannOptions { steps: 200, step_size: 1e3, repeats: 1, seed: 0 };
+    let diverged = neumann(&g, &[0.1; 2], &[&v], None, steep).unwrap_err();
+    assert_eq!(stuck(diverged), (0, Stuck::NotFinite));
 }

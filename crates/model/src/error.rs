@@ -125,6 +125,14 @@ pub enum ModelError {
         /// Matrices given.
         got: usize,
     },
+    /// Products that have no place, or places without a product.
+    #[error("{directions} directions are multiplied into {outs} outs: each needs one")]
+    Products {
+        /// Directions.
+        directions: usize,
+        /// Outs.
+        outs: usize,
+    },
     /// A tapped head that shares its weight with the embedding.
     #[error(
         "layer `{layer}` shares its weight with the embedding and cannot be moved alone: tap other layers for the true Hessian"

@@ -1,6 +1,6 @@
 //! Softmax cross entropy fused with the vocabulary projection: logits exist for a chunk of rows at a time.
 
-use etymon_tensor::{Backend, Buffer, CrossEntropy, Label, Segment, Shape};
+use etymon_tensor::{Backend, Buffer, CrossEntropy, Label, Segment};
 
 use crate::Result;
 use crate::layers::Linear;
@@ -37,58 +37,49 @@ pub(crate) fn run<B: Backend>(
     to: &mut Consumer<'_, B>,
 ) -> Result<(Buffer<f64>, Option<B::Tensor>)> {
     let mut values = Buffer::with_capacity(backend.shape(hidden).rows);
-    let (whole, segments) = ((backend, params, head), batch.loss_segments);
-    let dhidden = by_chunks(whole, hidden, segments, to, |rows, _, mut logits| {
-        let part = match &batch.goal {
-            HeadGoal::Labels { labels, kind } => backend.cross_entropy(*kind, &mut logits, &labels[rows.range()])?,
+    let mut dhidden = to.wants_backward().then(|| backend.zeros(backend.shape(hidden)));
+    for chunk in chunks(head, batch.loss_segments) {
+        let part = backend.slice_rows(hidden, chunk.rows.start, chunk.rows.len)?;
+        let mut logits = head.forward(backend, params, &part)?;
+        let of_rows = match &batch.goal {
+            HeadGoal::Labels { labels, kind } => {
+                backend.cross_entropy(*kind, &mut logits, &labels[chunk.rows.range()])?
+            }
             HeadGoal::Reference(reference) => {
-                backend.kl_divergence(&mut logits, &reference.outputs(backend, head, rows)?)?
+                backend.kl_divergence(&mut logits, &reference.outputs(backend, head, chunk.rows)?)?
             }
         };
-        values.extend_from_slice(&part);
-        Ok(logits)
-    })?;
+        values.extend_from_slice(&of_rows);
+        if let Some(dhidden) = &mut dhidden {
+            chunk.backward((backend, params, head), (&part, &logits), dhidden, to)?;
+        }
+    }
     Ok((values, dhidden))
 }
 
-/// From hidden `[n, d]` and its tangent: the gradient of hidden that ½ Σ_rows (ds)ᵀ H ds has along them, where ds is the
-/// tangent of the logits and H their Hessian of cross entropy.
+/// From hidden `[n, d]` and, for each direction, its tangent: the gradient of hidden that ½ Σ_rows (ds)ᵀ H ds has along them,
+/// where ds is the tangent of the logits and H their Hessian of cross entropy. The logits are computed once for all.
 pub(crate) fn gauss_newton<B: Backend>(
-    tangents: &Tangents<'_, B>,
+    tangents: &[Tangents<'_, B>],
     head: &Linear,
-    (hidden, dhidden): (&B::Tensor, Option<&B::Tensor>),
+    (hidden, dhidden): (&B::Tensor, &[Option<B::Tensor>]),
     loss_segments: &[Segment],
-    to: &mut Consumer<'_, B>,
-) -> Result<Option<B::Tensor>> {
-    let (backend, params) = (tangents.backend, tangents.params);
-    by_chunks((backend, params, head), hidden, loss_segments, to, |rows, part, logits| {
-        let dpart = dhidden.map(|d| backend.slice_rows(d, rows.start, rows.len)).transpose()?;
-        let mut tangent = tangents.linear(head, part, dpart.as_ref())?;
-        backend.cross_entropy_curvature(&logits, &mut tangent)?;
-        Ok(tangent)
-    })
-}
-
-/// Runs `dlogits` (rows of the chunk, hidden states, logits → gradient of the logits) chunk by chunk, hands the layer to the
-/// consumer, and returns dhidden unless only values are wanted.
-fn by_chunks<B: Backend>(
-    (backend, params, head): (&B, &Params<B>, &Linear),
-    hidden: &B::Tensor,
-    loss_segments: &[Segment],
-    to: &mut Consumer<'_, B>,
-    mut dlogits: impl FnMut(Segment, &B::Tensor, B::Tensor) -> Result<B::Tensor>,
-) -> Result<Option<B::Tensor>> {
-    let Shape { rows, cols } = backend.shape(hidden);
-    let mut dhidden = to.wants_backward().then(|| backend.zeros(Shape::new(rows, cols)));
-    for chunk in chunks(loss_segments, (CHUNK_LOGITS / head.d_out).max(1), head.is_tapped()) {
+    to: &mut [Consumer<'_, B>],
+) -> Result<Vec<B::Tensor>> {
+    let Some(&Tangents { backend, params, .. }) = tangents.first() else { return Ok(Vec::new()) };
+    let mut back: Vec<B::Tensor> = tangents.iter().map(|_| backend.zeros(backend.shape(hidden))).collect();
+    for chunk in chunks(head, loss_segments) {
         let part = backend.slice_rows(hidden, chunk.rows.start, chunk.rows.len)?;
-        let dlogits = dlogits(chunk.rows, &part, head.forward(backend, params, &part)?)?;
-        let Some(dhidden) = &mut dhidden else { continue };
-        let rows = Rows { segments: &chunk.examples, first_example: chunk.first_example, loss_rows: LossRows::All };
-        head.hand_to(to, (backend, params), &part, &dlogits, rows)?;
-        backend.write_rows(dhidden, chunk.rows.start, &head.backward(backend, params, &dlogits)?)?;
+        let logits = head.forward(backend, params, &part)?;
+        for (((tangents, dhidden), back), to) in tangents.iter().zip(dhidden).zip(&mut back).zip(to.iter_mut()) {
+            let dpart =
+                dhidden.as_ref().map(|d| backend.slice_rows(d, chunk.rows.start, chunk.rows.len)).transpose()?;
+            let mut tangent = tangents.linear(head, &part, dpart.as_ref())?;
+            backend.cross_entropy_curvature(&logits, &mut tangent)?;
+            chunk.backward((backend, params, head), (&part, &tangent), back, to)?;
+        }
     }
-    Ok(dhidden)
+    Ok(back)
 }
 
 struct Chunk {
@@ -98,8 +89,25 @@ struct Chunk {
     first_example: usize,
 }
 
+impl Chunk {
+    /// Hands the head to the consumer, from the chunk's hidden states and the gradient of its logits, and writes the gradient of
+    /// the hidden states to its rows of `dhidden`.
+    fn backward<B: Backend>(
+        &self,
+        (backend, params, head): (&B, &Params<B>, &Linear),
+        (part, dlogits): (&B::Tensor, &B::Tensor),
+        dhidden: &mut B::Tensor,
+        to: &mut Consumer<'_, B>,
+    ) -> Result<()> {
+        let rows = Rows { segments: &self.examples, first_example: self.first_example, loss_rows: LossRows::All };
+        head.hand_to(to, (backend, params), part, dlogits, rows)?;
+        Ok(backend.write_rows(dhidden, self.rows.start, &head.backward(backend, params, dlogits)?)?)
+    }
+}
+
 /// Splits the rows; keeps examples whole when the head is tapped, since its taps need whole examples.
-fn chunks(examples: &[Segment], most_rows: usize, whole_examples: bool) -> Vec<Chunk> {
+fn chunks(head: &Linear, examples: &[Segment]) -> Vec<Chunk> {
+    let (most_rows, whole_examples) = ((CHUNK_LOGITS / head.d_out).max(1), head.is_tapped());
     let n_rows: usize = examples.iter().map(|s| s.len).sum();
     if !whole_examples {
         let starts = (0..n_rows).step_by(most_rows);

@@ -203,25 +203,36 @@ impl Net {
     /// squared error in the outputs is the identity.
     pub fn gauss_newton<B: Backend>(
         &self,
-        tangents: &Tangents<'_, B>,
+        (backend, params): (&B, &Params<B>),
+        tangents: &[Tangents<'_, B>],
         x: &B::Tensor,
-        to: &mut Consumer<'_, B>,
+        to: &mut [Consumer<'_, B>],
     ) -> Result<()> {
-        let (backend, params, last) = (tangents.backend, tangents.params, &self.last);
+        let last = &self.last;
         let (inputs, input) = self.forward(backend, params, x)?;
         let stack = Stack::of(backend.shape(x).rows);
-        let mut din: Option<B::Tensor> = None;
-        for (step, input) in self.steps.iter().zip(&inputs) {
-            din = step.tangent(tangents, input, din)?;
+        let mut moved = Vec::with_capacity(tangents.len());
+        for tangents in tangents {
+            let mut din: Option<B::Tensor> = None;
+            for (step, input) in self.steps.iter().zip(&inputs) {
+                din = step.tangent(tangents, input, din)?;
+            }
+            moved.push(din);
         }
-        let dx = if self.task == Task::Classification {
-            head::gauss_newton(tangents, last, (&input, din.as_ref()), &stack.examples, to)?
+        let back = if self.task == Task::Classification {
+            head::gauss_newton(tangents, last, (&input, &moved), &stack.examples, to)?
         } else {
-            let dout = tangents.linear(last, &input, din.as_ref())?;
-            last.hand_to(to, (backend, params), &input, &dout, rows(&stack.examples))?;
-            Some(last.backward(backend, params, &dout)?)
+            let of_values = |((tangents, din), to): ((&Tangents<'_, B>, &Option<B::Tensor>), &mut Consumer<'_, B>)| {
+                let dout = tangents.linear(last, &input, din.as_ref())?;
+                last.hand_to(to, (backend, params), &input, &dout, rows(&stack.examples))?;
+                last.backward(backend, params, &dout)
+            };
+            tangents.iter().zip(&moved).zip(to.iter_mut()).map(of_values).collect::<Result<_>>()?
         };
-        self.backward(backend, params, &inputs, dx, &stack, to)
+        for (back, to) in back.into_iter().zip(to) {
+            self.backward(backend, params, &inputs, Some(back), &stack, to)?;
+        }
+        Ok(())
     }
 }
 

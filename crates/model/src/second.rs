@@ -9,21 +9,26 @@ use crate::tap::{Consumer, LayerIo, LossRows, Tap};
 use crate::{ModelError, Objective, Result};
 
 impl<B: Backend> Model<B> {
-    /// out += Σ_n J_nᵀ H_n J_n v over the examples of a batch: the Gauss-Newton matrix of the summed train loss (not divided
-    /// by anything) in the weights of the tapped layers, by one forward pass, one forward-mode pass and one backward pass
-    /// (Schraudolph 2002). J_n is the Jacobian of the outputs, H_n the Hessian of the loss in them, which for cross entropy
-    /// and squared error depends on no label.
+    /// out += Σ_n J_nᵀ H_n J_n v over the examples of a batch for each v of `vs` and its out: the Gauss-Newton matrix of the
+    /// summed train loss (not divided by anything) in the weights of the tapped layers, by one forward pass for all, and one
+    /// forward-mode pass and one backward pass for each (Schraudolph 2002). J_n is the Jacobian of the outputs, H_n the Hessian
+    /// of the loss in them, which for cross entropy and squared error depends on no label.
     ///
     /// v and out have one matrix `[d_out, d_in]` per tapped layer, in their order, the bias being the last column.
     ///
     /// # Errors
-    /// Data that the model does not take, and directions of other shapes.
-    pub fn add_gauss_newton(&self, batch: &Batch, v: &[B::Tensor], out: &mut [B::Tensor]) -> Result<()> {
-        self.check_directions(v)?;
-        self.check_directions(out)?;
-        let tangents = Tangents { backend: self.backend(), params: self.params(), weights: v };
-        let mut tap = AddProducts { backend: self.backend(), out };
-        let mut to = Consumer::Tap(&mut tap);
+    /// Data that the model does not take, directions of other shapes, and more or fewer of them than outs.
+    pub fn add_gauss_newton(&self, batch: &Batch, vs: &[&[B::Tensor]], outs: &mut [Vec<B::Tensor>]) -> Result<()> {
+        if vs.len() != outs.len() {
+            return Err(ModelError::Products { directions: vs.len(), outs: outs.len() });
+        }
+        vs.iter().try_for_each(|v| self.check_directions(v))?;
+        outs.iter().try_for_each(|out| self.check_directions(out))?;
+        let whole = (self.backend(), self.params());
+        let tangents: Vec<Tangents<'_, B>> =
+            vs.iter().map(|v| Tangents { backend: whole.0, params: whole.1, weights: v }).collect();
+        let mut taps: Vec<_> = outs.iter_mut().map(|out| AddProducts { backend: whole.0, out }).collect();
+        let mut to: Vec<Consumer<'_, B>> = taps.iter_mut().map(|tap| Consumer::Tap(tap)).collect();
         match (self.arch(), &batch.input) {
             (Arch::Decoder(decoder), Input::Tokens { ids, positions, segments, loss_rows, loss_segments, .. }) => {
                 for segment in segments {
@@ -33,7 +38,7 @@ impl<B: Backend> Model<B> {
                 let picked: Vec<usize> = loss_rows.iter().map(|&r| r as usize).collect();
                 let loss_rows = if picked.len() == ids.len() { LossRows::All } else { LossRows::Some(&picked) };
                 let rows = crate::decoder::TokenRows { positions, segments: &segments, loss_rows };
-                decoder.gauss_newton(&tangents, ids, &rows, &loss_segments, &mut to)
+                decoder.gauss_newton(whole, &tangents, ids, (&rows, &loss_segments), &mut to)
             }
             (Arch::Net(net), Input::Features { values, n_features, targets }) => {
                 let expected = net.features;
@@ -41,7 +46,7 @@ impl<B: Backend> Model<B> {
                     return Err(ModelError::Features { expected, got: *n_features });
                 }
                 let x = self.backend().upload(Shape::new(targets.len(), expected), values)?;
-                net.gauss_newton(&tangents, &x, &mut to)
+                net.gauss_newton(whole, &tangents, &x, &mut to)
             }
             (arch, _) => Err(arch.wrong_kind()),
         }

@@ -99,7 +99,7 @@ fn divergences_of_every_family_agree_with_logits_finite_differences_and_gauss_ne
         };
         let v: Vec<_> = layers.iter().map(joined).collect();
         let mut product = base.zero_direction();
-        base.add_gauss_newton(&batch, &v, &mut product).unwrap();
+        base.add_gauss_newton(&batch, &[&v], std::slice::from_mut(&mut product)).unwrap();
         let curved: f64 = v.iter().zip(&product).map(|(v, p)| base.backend().dot(v, p).unwrap()).sum();
         let t = 1e-4;
         let twice: f64 = [t, -t].iter().map(|&t| at(&moved(&base, t, &tapped)).iter().sum::<f64>()).sum();

@@ -115,7 +115,7 @@ fn products_of_every_family_agree_with_finite_differences_of_logits() {
             let (v, w) = (direction(&model, 1), direction(&model, 2));
             let mut product = model.zero_direction();
             let batch = Batch::stack(&examples, Padding::None).unwrap();
-            model.add_gauss_newton(&batch, &v, &mut product).unwrap();
+            model.add_gauss_newton(&batch, &[&v], std::slice::from_mut(&mut product)).unwrap();
             let outputs = |direction: &Direction, t| -> Vec<f64> {
                 let model = moved(&model, t, direction);
                 let logits = |(ids, start): &(Vec<u32>, usize)| {
@@ -166,7 +166,13 @@ fn products_of_models_of_rows_agree_with_finite_differences_for_classes_and_for_
             model.select_layers(pattern).unwrap();
             let (v, w) = (direction(&model, 1), direction(&model, 2));
             let mut product = model.zero_direction();
-            model.add_gauss_newton(&Batch::stack(&examples, Padding::None).unwrap(), &v, &mut product).unwrap();
+            model
+                .add_gauss_newton(
+                    &Batch::stack(&examples, Padding::None).unwrap(),
+                    &[&v],
+                    std::slice::from_mut(&mut product),
+                )
+                .unwrap();
             let outputs = |d: &Direction, t| -> Vec<f64> { moved(&model, t, d).outputs(5, &features).unwrap() };
             // Small steps: no maximum changes its place.
             let [jv, jw] = [&v, &w].map(|d| derivative(1e-5, |t| outputs(d, t)));
@@ -182,11 +188,41 @@ fn products_of_models_of_rows_agree_with_finite_differences_for_classes_and_for_
 }
 
 #[test]
+fn several_directions_at_once_are_multiplied_as_each_alone() {
+    let golden = |name: &str| load(F64::new(), &Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name));
+    let ids = [vec![3, 9, 27, 14, 42, 2], vec![5, 1, 30, 8, 8, 11, 60, 7, 4]];
+    let tokens =
+        |(i, ids): (usize, &Vec<u32>)| example(i as u64, Content::Tokens { ids: ids.clone(), loss_start: 1 + 3 * i });
+    let tokens: Vec<Example> = ids.iter().enumerate().map(tokens).collect();
+    let families = FAMILIES.map(|name| (name, golden(name).unwrap(), tokens.clone()));
+    let row = |i: u32, target| example(u64::from(i), Content::Features { values: vec![0.1 * i as f32; 40], target });
+    let classes: Vec<Example> = (0..5).map(|i| row(i, Target::Class(i % 4))).collect();
+    let values: Vec<Example> = (0..5).map(|i| row(i, Target::Values(vec![0.5; 4]))).collect();
+    let nets = [("classification", classes), ("regression", values)];
+    let nets = nets.into_iter().flat_map(|(task, rows)| row_models(task).map(|model| (task, model, rows.clone())));
+    for (name, model, examples) in families.into_iter().chain(nets) {
+        let batch = Batch::stack(&examples, Padding::None).unwrap();
+        let vs = [1, 2, 3].map(|seed| direction(&model, seed));
+        let mut at_once = vec![model.zero_direction(); 3];
+        model.add_gauss_newton(&batch, &[&vs[0], &vs[1], &vs[2]], &mut at_once).unwrap();
+        for (v, product) in vs.iter().zip(&at_once) {
+            let mut alone = [model.zero_direction()];
+            model.add_gauss_newton(&batch, &[v], &mut alone).unwrap();
+            assert!(inner(&alone[0], &alone[0]) > 0.0, "{name}: a product that is 0 shows nothing");
+            assert_eq!(*product, alone[0], "{name}");
+        }
+    }
+}
+
+#[test]
 fn a_direction_of_another_shape_is_refused() {
     let config = serde_json::json!({"model_type": "mlp", "sizes": [3, 2], "activation": "relu", "task": "regression"});
     let model = Model::new(F64::new(), config, 3).unwrap();
     let content = Content::Features { values: vec![0.0; 3], target: Target::Values(vec![0.0; 2]) };
     let batch = Batch::stack(&[example(0, content)], Padding::None).unwrap();
-    let error = model.add_gauss_newton(&batch, &[], &mut model.zero_direction()).unwrap_err().to_string();
+    let error = model.add_gauss_newton(&batch, &[&[]], &mut [model.zero_direction()]).unwrap_err().to_string();
     assert!(error.contains("one matrix [d_out, d_in] for each of the 1 tapped layers"), "{error}");
+    let v = model.zero_direction();
+    let error = model.add_gauss_newton(&batch, &[&v, &v], &mut [v.clone()]).unwrap_err().to_string();
+    assert!(error.contains("2 directions are multiplied into 1 outs"), "{error}");
 }

@@ -4,7 +4,8 @@ use etymon_tensor::{Backend, Shape};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::Result;
+use super::LinearOperator;
+use crate::{CurvatureError, Result, Stuck};
 
 /// Σ over layers of ⟨x, y⟩, in f64.
 pub(super) fn dot<B: Backend>(backend: &B, x: &[B::Tensor], y: &[B::Tensor]) -> Result<f64> {
@@ -38,6 +39,35 @@ pub(super) fn residual<B: Backend>(backend: &B, v: &[B::Tensor], ax: &[B::Tensor
     let mut r = v.to_vec();
     axpy(backend, -1.0, ax, &mut r)?;
     Ok(r)
+}
+
+/// ‖v − A x‖ / ‖v‖ of each x and its v (0 where v is), by a product each, `before` being the products that x has taken.
+pub(super) fn relative_residuals<B: Backend>(
+    backend: &B,
+    a: &dyn LinearOperator<B>,
+    (xs, vs): (&[Vec<B::Tensor>], &[&[B::Tensor]]),
+    before: f64,
+) -> Result<Vec<f64>> {
+    let products = a.apply_all(&views(xs))?;
+    let relative = |(right_side, (product, v)): (usize, (Vec<B::Tensor>, &&[B::Tensor]))| {
+        let r = residual(backend, v, &product)?;
+        let (square, of) = (dot(backend, &r, &r)?, dot(backend, v, v)?);
+        if square.is_finite() && of.is_finite() {
+            return Ok(if of > 0.0 { (square / of).sqrt() } else { 0.0 });
+        }
+        Err(CurvatureError::Solve { right_side, products: before, problem: Stuck::NotFinite })
+    };
+    products.into_iter().zip(vs).enumerate().map(relative).collect()
+}
+
+/// The directions, borrowed.
+pub(super) fn views<T>(all: &[Vec<T>]) -> Vec<&[T]> {
+    all.iter().map(Vec::as_slice).collect()
+}
+
+/// The one direction of a list.
+pub(super) fn only<T>(all: Vec<Vec<T>>) -> Vec<T> {
+    all.into_iter().next().unwrap_or_default()
 }
 
 /// A random direction of unit length, with the shapes of `like`.

@@ -18,8 +18,8 @@ use crate::Result;
 /// leaves 2e-5 at best, before the rounding of sums, and products at less than f32 lose what is left. Where the loss has a
 /// kink (ReLU, max pools) within h v, H v has the kink's difference in it.
 ///
-/// Unlike the Gauss-Newton matrix G, H depends on the labels and may be indefinite: conjugate gradients stop at the first
-/// direction along which H + λI is not positive, and [`Dense::solve`](super::Dense::solve) says that it is not definite.
+/// Unlike the Gauss-Newton matrix G, H depends on the labels and may be indefinite: conjugate gradients then say along which
+/// direction H + λI is not positive, and [`Dense::solve`](super::Dense::solve) that it is not definite.
 #[derive(Clone, Debug)]
 pub struct Hessian<'a, B: Backend> {
     model: &'a Model<B>,

@@ -14,7 +14,7 @@ mod operator;
 mod power;
 mod solver;
 
-pub use cg::{CgOptions, conjugate_gradient};
+pub use cg::{CgOptions, ConjugateGradients, conjugate_gradients};
 pub use datainf::{DataInf, lambda_of_gradients};
 pub use dense::Dense;
 pub use diagonal::DiagonalInverse;
@@ -23,7 +23,7 @@ pub use lanczos::Lanczos;
 pub use neumann::{NeumannOptions, neumann};
 pub use operator::{Damped, EkfacInverse, GaussNewton, LinearOperator};
 pub use power::largest_eigenvalue;
-pub use solver::{Solver, Way};
+pub use solver::{Solved, Solver, Way};
 
 /// An approximate solution of (G + λI) x = v.
 #[derive(Clone, Debug)]
@@ -32,6 +32,13 @@ pub struct Solution<T> {
     pub x: Vec<T>,
     /// Products with G over the whole set that it took; a part of the set counts as that part.
     pub products: f64,
-    /// ‖v − (G + λI) x‖ / ‖v‖ after each step, as far as the method knows it.
+    /// ‖v − (G + λI) x‖ / ‖v‖ after each step, as far as the method knows it; 0 where v is 0.
     pub residuals: Vec<f64>,
+}
+
+impl<T> Solution<T> {
+    /// The last residual; 1 where no step was taken.
+    pub fn residual(&self) -> f64 {
+        self.residuals.last().copied().unwrap_or(1.0)
+    }
 }

@@ -6,6 +6,7 @@ use etymon_data::Batch;
 use etymon_model::{LayerId, Model};
 use etymon_tensor::Backend;
 
+use super::direction::{only, scale};
 use crate::{LayerPreconditioner, Preconditioner, Result};
 
 /// A symmetric matrix, known by its products with directions; positive semi-definite, but for [`Hessian`](super::Hessian).
@@ -15,6 +16,15 @@ pub trait LinearOperator<B: Backend> {
     /// # Errors
     /// A direction of other shapes, and what the model or the backend meets.
     fn apply(&self, v: &[B::Tensor]) -> Result<Vec<B::Tensor>>;
+
+    /// The products with several directions, each as [`apply`](Self::apply) makes it, in one pass over the data where that
+    /// saves work.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    fn apply_all(&self, vs: &[&[B::Tensor]]) -> Result<Vec<Vec<B::Tensor>>> {
+        vs.iter().map(|v| self.apply(v)).collect()
+    }
 }
 
 impl<B: Backend, F: Fn(&[B::Tensor]) -> Result<Vec<B::Tensor>>> LinearOperator<B> for F {
@@ -77,12 +87,17 @@ impl<'a, B: Backend> GaussNewton<'a, B> {
 
 impl<B: Backend> LinearOperator<B> for GaussNewton<'_, B> {
     fn apply(&self, v: &[B::Tensor]) -> Result<Vec<B::Tensor>> {
-        let mut out = self.model.zero_direction();
+        Ok(only(self.apply_all(&[v])?))
+    }
+
+    fn apply_all(&self, vs: &[&[B::Tensor]]) -> Result<Vec<Vec<B::Tensor>>> {
+        let mut all: Vec<_> = vs.iter().map(|_| self.model.zero_direction()).collect();
         for batch in self.batches {
-            self.model.add_gauss_newton(batch, v, &mut out)?;
+            self.model.add_gauss_newton(batch, vs, &mut all)?;
         }
-        super::direction::scale(self.model.backend(), 1.0 / self.n_examples().max(1) as f64, &mut out);
-        Ok(out)
+        let share = 1.0 / self.n_examples().max(1) as f64;
+        all.iter_mut().for_each(|out| scale(self.model.backend(), share, out));
+        Ok(all)
     }
 }
 
@@ -98,11 +113,17 @@ pub struct Damped<'a, B> {
 
 impl<B: Backend> LinearOperator<B> for Damped<'_, B> {
     fn apply(&self, v: &[B::Tensor]) -> Result<Vec<B::Tensor>> {
-        let mut out = self.inner.apply(v)?;
-        for ((out, v), lambda) in out.iter_mut().zip(v).zip(self.lambda) {
-            self.backend.axpy(*lambda, v, out)?;
+        Ok(only(self.apply_all(&[v])?))
+    }
+
+    fn apply_all(&self, vs: &[&[B::Tensor]]) -> Result<Vec<Vec<B::Tensor>>> {
+        let mut all = self.inner.apply_all(vs)?;
+        for (out, v) in all.iter_mut().zip(vs) {
+            for ((out, v), lambda) in out.iter_mut().zip(*v).zip(self.lambda) {
+                self.backend.axpy(*lambda, v, out)?;
+            }
         }
-        Ok(out)
+        Ok(all)
     }
 }
 

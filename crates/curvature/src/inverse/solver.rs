@@ -1,12 +1,13 @@
 //! One interface to all inverses by products: what is shared between queries is made once.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use etymon_tensor::Backend;
 
+use super::direction::{only, relative_residuals};
 use super::{
-    CgOptions, Damped, Dense, EkfacInverse, GaussNewton, Lanczos, LinearOperator, NeumannOptions, conjugate_gradient,
-    largest_eigenvalue, neumann,
+    CgOptions, Damped, Dense, EkfacInverse, GaussNewton, Lanczos, LinearOperator, NeumannOptions, Solution,
+    conjugate_gradients, largest_eigenvalue, neumann,
 };
 use crate::Result;
 
@@ -51,6 +52,16 @@ pub struct Solver<'a, B: Backend> {
     ekfac: Option<EkfacInverse<'a, B>>,
     made: Made<B::Tensor>,
     products: Cell<f64>,
+    solved: RefCell<Vec<Solved>>,
+}
+
+/// How one right-hand side was solved.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Solved {
+    /// Products with G over the whole set for it alone.
+    pub products: f64,
+    /// ‖v − (G + λI) x‖ / ‖v‖ of the solution: known of conjugate gradients, measured of the others, 0 of a dense solve.
+    pub residual: f64,
 }
 
 enum Made<T> {
@@ -86,33 +97,51 @@ impl<'a, B: Backend> Solver<'a, B> {
                 Made::Dense(Dense::new(backend, &g, &like)?)
             }
         };
-        Ok(Self { g, lambda, ekfac, made, products: Cell::new(products) })
+        Ok(Self { g, lambda, ekfac, made, products: Cell::new(products), solved: RefCell::default() })
     }
 
     /// Products with G over the whole set so far, for all queries.
     pub fn products(&self) -> f64 {
         self.products.get()
     }
+
+    /// What was solved since it was last asked, in order.
+    pub fn take_solved(&self) -> Vec<Solved> {
+        self.solved.take()
+    }
+
+    fn solve_all(&self, vs: &[&[B::Tensor]]) -> Result<Vec<Solution<B::Tensor>>> {
+        let backend = self.g.model().backend();
+        let ekfac = self.ekfac.as_ref().map(|p| p as &dyn LinearOperator<B>);
+        let damped = Damped { backend, inner: &self.g, lambda: &self.lambda };
+        let found = |x, residual| Solution { x, products: 0.0, residuals: vec![residual] };
+        match &self.made {
+            Made::Cg(options) => conjugate_gradients(backend, &damped, vs, ekfac, *options),
+            Made::Neumann(options) => neumann(&self.g, &self.lambda, vs, ekfac, *options),
+            Made::Lanczos(pairs) => {
+                let scaled = |v: &[B::Tensor]| by_root(backend, &self.lambda, v);
+                let x = |v: &&[B::Tensor]| Ok(scaled(&pairs.solve(backend, &scaled(v), 1.0)?));
+                let xs = vs.iter().map(x).collect::<Result<Vec<_>>>()?;
+                let residuals = relative_residuals(backend, &damped, (&xs, vs), self.products.get())?;
+                let measured = xs.into_iter().zip(residuals).map(|(x, residual)| found(x, residual));
+                Ok(measured.map(|found| Solution { products: 1.0, ..found }).collect())
+            }
+            Made::Dense(dense) => vs.iter().map(|v| Ok(found(dense.solve(backend, v, &self.lambda)?, 0.0))).collect(),
+        }
+    }
 }
 
 impl<B: Backend> LinearOperator<B> for Solver<'_, B> {
     fn apply(&self, v: &[B::Tensor]) -> Result<Vec<B::Tensor>> {
-        let backend = self.g.model().backend();
-        let ekfac = self.ekfac.as_ref().map(|p| p as &dyn LinearOperator<B>);
-        let solution = match &self.made {
-            Made::Cg(options) => {
-                let damped = Damped { backend, inner: &self.g, lambda: &self.lambda };
-                conjugate_gradient(backend, &damped, v, ekfac, *options)?
-            }
-            Made::Neumann(options) => neumann(&self.g, &self.lambda, v, ekfac, *options)?,
-            Made::Lanczos(pairs) => {
-                let x = pairs.solve(backend, &by_root(backend, &self.lambda, v), 1.0)?;
-                return Ok(by_root(backend, &self.lambda, &x));
-            }
-            Made::Dense(dense) => return dense.solve(backend, v, &self.lambda),
-        };
-        self.products.set(self.products.get() + solution.products);
-        Ok(solution.x)
+        Ok(only(self.apply_all(&[v])?))
+    }
+
+    fn apply_all(&self, vs: &[&[B::Tensor]]) -> Result<Vec<Vec<B::Tensor>>> {
+        let solutions = self.solve_all(vs)?;
+        let solved = solutions.iter().map(|s| Solved { products: s.products, residual: s.residual() });
+        self.solved.borrow_mut().extend(solved);
+        self.products.set(self.products.get() + solutions.iter().map(|s| s.products).sum::<f64>());
+        Ok(solutions.into_iter().map(|s| s.x).collect())
     }
 }
 

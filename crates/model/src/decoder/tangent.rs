@@ -9,39 +9,36 @@ use crate::Result;
 use crate::config::Residual;
 use crate::head;
 use crate::layers::Linear;
+use crate::params::Params;
 use crate::tangent::Tangents;
-use crate::tap::{Consumer, LossRows};
+use crate::tap::Consumer;
 
 impl Decoder {
-    /// Hands ā and the Ds of a Gauss-Newton product to the consumer: Σ over its rows of Ds āᵀ is Jᵀ H J dW, for the
-    /// direction dW of all tapped layers, J the Jacobian of the logits, and H the Hessian of cross entropy in them.
+    /// Hands ā and the Ds of Gauss-Newton products to the consumers, one for each direction: Σ over its rows of Ds āᵀ is
+    /// Jᵀ H J dW, for the direction dW of all tapped layers, J the Jacobian of the logits, and H the Hessian of cross entropy
+    /// in them. The forward pass is shared.
     pub fn gauss_newton<B: Backend>(
         &self,
-        tangents: &Tangents<'_, B>,
+        (backend, params): (&B, &Params<B>),
+        tangents: &[Tangents<'_, B>],
         ids: &[u32],
-        rows: &TokenRows<'_>,
-        loss_segments: &[Segment],
-        to: &mut Consumer<'_, B>,
+        (rows, loss_segments): (&TokenRows<'_>, &[Segment]),
+        to: &mut [Consumer<'_, B>],
     ) -> Result<()> {
-        let backend = tangents.backend;
-        let ctx = Ctx { backend, params: tangents.params, config: &self.config, rows };
+        let ctx = Ctx { backend, params, config: &self.config, rows };
         let trace = self.forward(&ctx, ids)?;
-        let dout = self.stream_tangent(&ctx, &trace, tangents)?;
-        let at_loss = |x: &B::Tensor| match rows.loss_rows {
-            LossRows::All => Ok(x.clone()),
-            LossRows::Some(rows) => backend.gather_rows(x, rows),
-        };
-        let stream = at_loss(&trace.out)?;
+        let stream = ctx.loss_rows(&trace.out)?;
         let hidden = ctx.norm(self.final_norm, &stream)?;
-        let dhidden = match dout {
-            Some(dout) => Some(ctx.norm_tangent(self.final_norm, &at_loss(&dout)?, &stream)?),
-            None => None,
+        let moved = |tangents: &Tangents<'_, B>| match self.stream_tangent(&ctx, &trace, tangents)? {
+            Some(dout) => Ok(Some(ctx.norm_tangent(self.final_norm, &ctx.loss_rows(&dout)?, &stream)?)),
+            None => Ok(None),
         };
-        let back = head::gauss_newton(tangents, &self.head, (&hidden, dhidden.as_ref()), loss_segments, to)?;
-        match back {
-            Some(back) => self.backward(&ctx, ids, &trace, &stream, &back, to),
-            None => Ok(()),
+        let dhidden = tangents.iter().map(moved).collect::<Result<Vec<_>>>()?;
+        let back = head::gauss_newton(tangents, &self.head, (&hidden, &dhidden), loss_segments, to)?;
+        for (back, to) in back.iter().zip(to) {
+            self.backward(&ctx, ids, &trace, &stream, back, to)?;
         }
+        Ok(())
     }
 
     /// `[T, d]` The tangent of the stream after the last block; none when no block is tapped.

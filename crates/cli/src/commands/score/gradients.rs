@@ -18,7 +18,7 @@ use super::earlier::{Adding, Earlier};
 use super::job::{Clock, Job, Progress, Scored};
 use super::rows::{Known, add_parts};
 use super::share::{Share, Sharing};
-use super::solver::solver;
+use super::solver::{precondition, solver};
 use super::tables::{Sums, TablePlan, Tables, layers_done};
 use crate::args::PerToken;
 use crate::error::Result;
@@ -169,11 +169,8 @@ impl<'a> Gradients<'a> {
     ) -> Result<Queries<Work>> {
         let job = self.job;
         let batches = job.solve_batches(method)?;
-        let task = job.context.reporter.task(method.name(), queries.len() as u64, 0, "queries");
         let inverse = solver((job.args, method), model, &batches, preconditioner)?;
-        let solved = queries.precondition(model, inverse.as_ref(), rank(job.args), |_| task.advance(1, 0))?;
-        task.finish();
-        Ok(solved)
+        precondition(job, method, model, (queries, &inverse), rank(job.args))
     }
 
     /// One pass over the train set; returns the rows of the tables. The scores of the passes before are added, so that those

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use etymon_attribution::{Queries, Rank, group_influence};
 use etymon_curvature::Preconditioner;
-use etymon_curvature::inverse::{EkfacInverse, LinearOperator};
+use etymon_curvature::inverse::EkfacInverse;
 use etymon_data::{Batch, Batches, Corpus, ExampleIndex, Padding};
 use etymon_evaluate::names_in;
 use etymon_store::{GroupRow, Opened as Folder, RunFolder, RunSpec, fingerprint};
@@ -16,11 +16,10 @@ use super::config::Spec;
 use super::job::{Clock, Job};
 use super::load::With;
 use super::rows::write_queries;
-use super::solver::solver;
+use super::solver::{Inverse, named, precondition, report, solver};
 use crate::args::{GroupArgs, ScoreArgs};
 use crate::commands::{CommandResult, Context, Outcome, aligned, print};
 use crate::error::{CliError, Result};
-use crate::open::Work;
 
 /// Groups of each query that are printed.
 const SHOWN: usize = 20;
@@ -69,18 +68,17 @@ fn influences(args: &GroupArgs, job: &Job<'_>, groups: &Groups, run: &RunFolder,
     let factors = if method.takes_factors() { job.factors(model)? } else { None };
     let preconditioner = job.preconditioner(factors.as_ref(), method);
     let batches = if method.solves() { job.solve_batches(method)? } else { Vec::new() };
-    let inverse: Box<dyn LinearOperator<Work> + '_> = if method.solves() {
+    let inverse = if method.solves() {
         solver((job.args, method), model, &batches, preconditioner)?
     } else {
         let missing = || CliError::Usage { option: "--factors", problem: "is missing".to_owned() };
-        Box::new(EkfacInverse::new(model.backend(), preconditioner, model.layers().len())?.ok_or_else(missing)?)
+        let ekfac = EkfacInverse::new(model.backend(), preconditioner, model.layers().len())?;
+        Inverse::Ekfac(ekfac.ok_or_else(missing)?)
     };
     let measurement = args.measurement.into();
     let plain = Preconditioner::Identity;
     let plain = Queries::prepare(model, job.queries, measurement, plain, Rank::Full, job.limits())?;
-    let task = job.context.reporter.task(method.name(), job.queries.len() as u64, 0, "queries");
-    let queries = plain.precondition(model, inverse.as_ref(), Rank::Full, |_| task.advance(1, 0))?;
-    task.finish();
+    let queries = precondition(job, method, model, (&plain, &inverse), Rank::Full)?;
     clock.lap("queries");
     let task = job.context.reporter.task("groups", groups.len() as u64, 0, "groups");
     let n_train = args.n_train.unwrap_or(job.counted.examples) as usize;
@@ -90,7 +88,8 @@ fn influences(args: &GroupArgs, job: &Job<'_>, groups: &Groups, run: &RunFolder,
         let stacked = Batches::new(members.examples(0), job.limits());
         let batches = stacked.map(|group| Ok(Batch::stack(&group?, Padding::None)?)).collect::<Result<Vec<_>>>()?;
         let examples = batches.iter().map(Batch::n_examples).sum::<usize>() as u32;
-        let found = group_influence(model, &queries, &batches, inverse.as_ref(), n_train)?;
+        let found = group_influence(model, &queries, &batches, &inverse, n_train);
+        let found = found.map_err(|source| named((job.args, method), source))?;
         rows.extend(queries.values.iter().zip(found).map(|(query, found)| GroupRow {
             group: name.clone(),
             examples,
@@ -101,6 +100,8 @@ fn influences(args: &GroupArgs, job: &Job<'_>, groups: &Groups, run: &RunFolder,
         task.advance(1, 0);
     }
     task.finish();
+    let names: Vec<String> = groups.keys().map(|name| format!("group `{name}`")).collect();
+    report(job.context, (job.args, method), &names, &inverse.take_solved());
     clock.lap("groups");
     write_queries(run.path(), job.opened, job.queries, &queries.values)?;
     Ok(GroupRow::write_all(&run.file("groups.parquet"), &rows)?)
