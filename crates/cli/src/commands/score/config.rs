@@ -19,6 +19,8 @@ pub struct Spec {
     /// Of the factors, where a method takes them.
     factors: Option<Fingerprint>,
     common: Value,
+    /// Of the other stage, where there are two.
+    stage: Option<(Value, BTreeMap<String, Fingerprint>)>,
 }
 
 impl Spec {
@@ -32,7 +34,12 @@ impl Spec {
         }
         let taken = args.factors.as_ref().filter(|_| methods.iter().any(|m| m.takes_factors()));
         let factors = taken.map(|folder| etymon_store::fingerprint(folder)).transpose()?;
-        Ok(Self { inputs, factors, common: common(args, model) })
+        Ok(Self { inputs, factors, common: common(args, model), stage: None })
+    }
+
+    /// The same, of one of two stages: what determines how they are tied, and what was read of the other.
+    pub fn with_stage(self, config: Value, inputs: BTreeMap<String, Fingerprint>) -> Self {
+        Self { stage: Some((config, inputs)), ..self }
     }
 
     /// Of the folder that holds the tables of several methods; which ones is no setting of it.
@@ -65,6 +72,10 @@ impl Spec {
         }
         if let Some(log) = args.other.log.as_ref().filter(|_| method.way() == Way::Log) {
             inputs.insert("log".to_owned(), etymon_store::fingerprint(log)?);
+        }
+        if let Some((stage, read)) = &self.stage {
+            config["stage"] = stage.clone();
+            inputs.extend(read.clone());
         }
         Ok(RunSpec { kind: "scores".to_owned(), config, seeds: BTreeMap::new(), inputs })
     }

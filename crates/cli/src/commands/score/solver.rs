@@ -8,16 +8,30 @@ use etymon_data::Batch;
 use etymon_model::{Model, Objective};
 
 use crate::args::ScoreArgs;
-use crate::error::Result;
+use crate::error::{CliError, Result};
 use crate::method::ScoreMethod;
 use crate::open::Work;
 
 /// Independent runs of a Neumann series that are averaged.
 const REPEATS: usize = 2;
 
+/// (G + λI)⁻¹ by the factors of `preconditioner`, or by products over `batches` where the method solves.
+pub fn inverse<'a>(
+    (args, method): (&ScoreArgs, ScoreMethod),
+    model: &'a Model<Work>,
+    batches: &'a [Batch],
+    preconditioner: Preconditioner<'_>,
+) -> Result<Box<dyn LinearOperator<Work> + 'a>> {
+    if method.solves() {
+        return solver((args, method), model, batches, preconditioner);
+    }
+    let missing = || CliError::Usage { option: "--factors", problem: "is missing".to_owned() };
+    Ok(Box::new(EkfacInverse::new(model.backend(), preconditioner, model.layers().len())?.ok_or_else(missing)?))
+}
+
 /// (G + λI)⁻¹ with G over `batches`. λ is that of `preconditioner`, or of gradients with drawn labels where that is the identity;
 /// of DataInf, of gradients with the data's labels, as in its paper.
-pub fn solver<'a>(
+fn solver<'a>(
     (args, method): (&ScoreArgs, ScoreMethod),
     model: &'a Model<Work>,
     batches: &'a [Batch],
