@@ -111,7 +111,7 @@ fn errors(group: &[usize]) -> (f64, f64) {
         Rank::Full,
         limits(64),
     );
-    let prepared = of.unwrap().precondition(&model, &inverse, Rank::Full, |_| ()).unwrap();
+    let prepared = of.unwrap().precondition(&model, &inverse, (Rank::Full, 1), |_| ()).unwrap();
     let members: Vec<Example> = group.iter().map(|&i| all[i].clone()).collect();
     let batches: Vec<Batch> = members.chunks(7).map(|part| Batch::stack(part, Padding::None).unwrap()).collect();
     let estimates: Vec<GroupInfluence> = group_influence(&model, &prepared, &batches, &inverse, N).unwrap();

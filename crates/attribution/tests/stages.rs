@@ -99,7 +99,7 @@ impl World {
         let batches = batches(&self.pretraining);
         let h = problem(&batches, None, &[], Vec::new()).hessian(&self.pretrained);
         let inverse = |v: &[Matrix<f64>]| h.solve(self.pretrained.backend(), v, &[LAMBDA; 2]);
-        let ready = queries.pretraining.precondition(&self.pretrained, &inverse, Rank::Full, |_| ()).unwrap();
+        let ready = queries.pretraining.precondition(&self.pretrained, &inverse, (Rank::Full, 1), |_| ()).unwrap();
         common::score_all(&self.pretrained, &ready, &self.pretraining, limits(64), Parts::default()).total
     }
 }

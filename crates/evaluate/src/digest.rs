@@ -6,7 +6,7 @@ use etymon_train::Plan;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::world::{Probe, Start, World};
+use crate::world::{Finetuning, Probe, Start, World};
 
 /// Changes whenever the same inputs would be trained or recorded differently.
 const VERSION: &str = "etymon world 1";
@@ -16,7 +16,13 @@ const VERSION: &str = "etymon world 1";
 pub(crate) struct Base(Sha256);
 
 impl Base {
-    pub fn new<B: Backend>(start: &Start<B>, train: &[Example], plan: &Plan, probes: &[Probe]) -> Self {
+    pub fn new<B: Backend>(
+        start: &Start<B>,
+        train: &[Example],
+        plan: &Plan,
+        then: Option<&Finetuning>,
+        probes: &[Probe],
+    ) -> Self {
         let mut hash = Sha256::new();
         text(&mut hash, VERSION);
         text(&mut hash, std::any::type_name::<B>());
@@ -32,6 +38,14 @@ impl Base {
         }
         text(&mut hash, &plan_text(plan));
         examples(&mut hash, train);
+        if let Some(then) = then {
+            text(&mut hash, "then");
+            text(&mut hash, &serde_json::to_string(&then.finetune).unwrap_or_default());
+            // Worlds replace the seed, but by its distance.
+            number(&mut hash, then.plan.seed.wrapping_sub(plan.seed));
+            text(&mut hash, &plan_text(&then.plan));
+            examples(&mut hash, &then.train);
+        }
         for probe in probes {
             text(&mut hash, &format!("{} {:?}", probe.name, probe.observed));
             examples(&mut hash, &probe.examples);

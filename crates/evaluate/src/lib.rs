@@ -2,7 +2,7 @@
 //!
 //! A [`World`] is a training run without some of the examples, with a seed. [`Retraining`] trains many of them at once and
 //! records what each [`Probe`] sees in the trained model; a world that was trained before, with the same data, plan and
-//! probes, is read instead. A [`Method`] is a score table. [`lds`], [`agreement`], [`recall`] and [`auc`] compare the two;
+//! probes, is read instead; a [`Finetuning`] may follow in every world. A [`Method`] is a score table. [`lds`], [`agreement`], [`recall`] and [`auc`] compare the two;
 //! [`Interval`]s are bootstrapped over queries. [`pbrf`] is ground truth by optimisation instead.
 
 mod digest;
@@ -30,4 +30,4 @@ pub use removal::{Agreement, agreement, top};
 pub use retrain::{Progress, Retraining, Trained};
 pub use statistics::{Interval, auc};
 pub use truth::Truth;
-pub use world::{Observed, Probe, Start, World};
+pub use world::{Finetuning, Observed, Probe, Start, World};

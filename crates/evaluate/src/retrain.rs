@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use etymon_data::{BatchLimits, Example};
+use etymon_model::Model;
 use etymon_store::{Dtype, TensorFile, TensorWriter};
 use etymon_tensor::Backend;
 use etymon_train::{Plan, Trainer, Workers, run_bytes, without_texts};
 
 use crate::digest::Base;
-use crate::world::{Probe, Start, World};
+use crate::world::{Finetuning, Probe, Start, World};
 use crate::{EvaluateError, Result};
 
 /// What the probes saw in one world: `[probes][examples]`.
@@ -41,6 +42,7 @@ pub struct Retraining<B: Backend> {
     start: Start<B>,
     train: Vec<Example>,
     plan: Plan,
+    then: Option<Finetuning>,
     probes: Vec<Probe>,
     base: Base,
     folder: Option<PathBuf>,
@@ -48,7 +50,7 @@ pub struct Retraining<B: Backend> {
 
 impl<B: Backend> Retraining<B> {
     /// Trains `plan` from `start` on `train`, the whole train set; examples that the plan itself excludes are excluded in
-    /// every world. The result of a world is kept in `folder`, if there is one, in a file named by everything that
+    /// every world. If `then` follows, the probes look at the model that it made. The result of a world is kept in `folder`, if there is one, in a file named by everything that
     /// determines it.
     ///
     /// # Errors
@@ -57,6 +59,7 @@ impl<B: Backend> Retraining<B> {
         start: Start<B>,
         train: Vec<Example>,
         plan: Plan,
+        then: Option<Finetuning>,
         probes: Vec<Probe>,
         folder: Option<&Path>,
     ) -> Result<Self> {
@@ -69,16 +72,22 @@ impl<B: Backend> Retraining<B> {
         let plan = Plan { watch_every: 1, checkpoint_every: None, ..plan };
         let train = without_texts(train);
         Trainer::new(start.model().clone(), train.clone(), Vec::new(), plan.clone())?;
+        let then = then.map(|then| Finetuning { train: without_texts(then.train), ..then });
+        let last = match &then {
+            Some(then) => second(then, start.model(), plan.seed, plan.seed)?.into_model(),
+            None => start.model().clone(),
+        };
         for example in probes.iter().flat_map(|p| &p.examples) {
-            start.model().check(example)?;
+            last.check(example)?;
         }
-        let base = Base::new(&start, &train, &plan, &probes);
-        Ok(Self { start, train, plan, probes, base, folder: folder.map(Path::to_path_buf) })
+        let base = Base::new(&start, &train, &plan, then.as_ref(), &probes);
+        Ok(Self { start, train, plan, then, probes, base, folder: folder.map(Path::to_path_buf) })
     }
 
     /// Bytes that one world needs in training, about.
     pub fn bytes_per_world(&self) -> u64 {
-        run_bytes(self.start.model(), &self.train, &[], &self.plan)
+        let second = self.then.as_ref().map_or(0, |t| run_bytes(self.start.model(), &t.train, &[], &t.plan));
+        run_bytes(self.start.model(), &self.train, &[], &self.plan).max(second)
     }
 
     /// How many of the worlds are not in the folder.
@@ -143,6 +152,10 @@ impl<B: Backend> Retraining<B> {
         let limits = BatchLimits { max_rows: plan.micro_batch_rows, max_examples: usize::MAX };
         let mut trainer = Trainer::new(self.start.of(world.seed)?, self.train.clone(), Vec::new(), plan)?;
         trainer.run(&mut ())?;
+        if let Some(then) = &self.then {
+            trainer = second(then, trainer.model(), world.seed, self.plan.seed)?;
+            trainer.run(&mut ())?;
+        }
         self.probes.iter().map(|probe| probe.look(trainer.model(), limits)).collect()
     }
 
@@ -171,4 +184,12 @@ impl<B: Backend> Retraining<B> {
         };
         self.probes.iter().map(read).collect()
     }
+}
+
+/// The second stage of a world with `seed`, from what the first one made; `first` is the seed of the first plan.
+fn second<B: Backend>(then: &Finetuning, pretrained: &Model<B>, seed: u64, first: u64) -> Result<Trainer<B>> {
+    let seed = then.plan.seed.wrapping_add(seed.wrapping_sub(first));
+    let (start, tie) = then.finetune.start(pretrained, seed)?;
+    let plan = Plan { seed, tie: Some(tie), watch_every: 1, checkpoint_every: None, ..then.plan.clone() };
+    Ok(Trainer::new(start, then.train.clone(), Vec::new(), plan)?)
 }

@@ -3,7 +3,7 @@
 use etymon_data::{BatchLimits, Content, Example, ExampleIndex, Target};
 use etymon_model::{Model, Objective};
 use etymon_tensor::Backend;
-use etymon_train::evaluate;
+use etymon_train::{FinetuneConfig, Plan, evaluate};
 
 use crate::{EvaluateError, Result};
 
@@ -53,6 +53,18 @@ impl<B: Backend> Start<B> {
             Self::New(model) => Ok(Model::new(model.backend().clone(), model.json().clone(), seed)?),
         }
     }
+}
+
+/// A second training that follows in every world, from the model that the first one made: two stages, of which the examples of
+/// the first are left out.
+#[derive(Clone, Debug)]
+pub struct Finetuning {
+    /// What of the first model stays, is pulled back, or starts anew.
+    pub finetune: FinetuneConfig,
+    /// Its whole train set.
+    pub train: Vec<Example>,
+    /// How it trains; of the seeds of worlds it takes the distance from that of the first plan. Its tie is made anew.
+    pub plan: Plan,
 }
 
 /// What a probe records of each of its examples.

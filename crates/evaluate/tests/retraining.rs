@@ -4,10 +4,10 @@
 use std::path::Path;
 
 use etymon_data::{BatchLimits, Content, Example, ExampleIndex, Target};
-use etymon_evaluate::{Observed, Probe, Retraining, Start, World};
+use etymon_evaluate::{Finetuning, Observed, Probe, Retraining, Start, World};
 use etymon_model::{Measurement, Model, Objective};
 use etymon_tensor::Cpu;
-use etymon_train::{Length, Plan, Trainer, Workers, evaluate};
+use etymon_train::{FinetuneConfig, Length, Plan, Trainer, Workers, evaluate};
 use serde_json::json;
 
 const ONE: Workers = Workers { runs: 1, threads: 2 };
@@ -37,7 +37,7 @@ fn f() -> Observed {
 
 fn retraining(plan: Plan, folder: Option<&Path>) -> Retraining<Cpu<f32>> {
     let probe = Probe { name: "measurement", examples: rows(6), observed: f() };
-    Retraining::new(Start::New(model()), rows(30), plan, vec![probe], folder).unwrap()
+    Retraining::new(Start::New(model()), rows(30), plan, None, vec![probe], folder).unwrap()
 }
 
 fn worlds() -> Vec<World> {
@@ -94,6 +94,38 @@ fn another_setting_trains_again() {
     assert_eq!(missing(Plan { weight_decay: 0.1, ..plan() }), 8);
     assert_eq!(missing(Plan { excluded: vec![ExampleIndex(20)], ..plan() }), 8);
     let probe = Probe { name: "measurement", examples: rows(7), observed: f() };
-    let other = Retraining::new(Start::New(model()), rows(30), plan(), vec![probe], Some(folder.path())).unwrap();
+    let other = Retraining::new(Start::New(model()), rows(30), plan(), None, vec![probe], Some(folder.path())).unwrap();
     assert_eq!(other.n_missing(&worlds()), 8);
+}
+
+#[test]
+fn a_world_of_two_stages_is_two_runs_of_the_trainer_and_its_own_file() {
+    let finetune = FinetuneConfig { frozen: Some("layers.0".to_owned()), new_head: true, ..FinetuneConfig::default() };
+    let second = || Plan { seed: 40, length: Length::Epochs(2), batch_size: 4, ..Plan::default() };
+    let then = || Finetuning { finetune: finetune.clone(), train: rows(12), plan: second() };
+    let folder = tempfile::tempdir().unwrap();
+    let retraining = |then| {
+        let probe = Probe { name: "measurement", examples: rows(6), observed: f() };
+        Retraining::new(Start::New(model()), rows(30), plan(), then, vec![probe], Some(folder.path())).unwrap()
+    };
+    let world = World::without(vec![ExampleIndex(3)], 5);
+    let found = retraining(Some(then())).run(std::slice::from_ref(&world), ONE, &|_| ()).unwrap();
+
+    let start = Model::new(Cpu::<f32>::new(), model().json().clone(), 5).unwrap();
+    let first = Plan { seed: 5, excluded: vec![ExampleIndex(3)], ..plan() };
+    let mut trainer = Trainer::new(start, rows(30), Vec::new(), first).unwrap();
+    trainer.run(&mut ()).unwrap();
+    let (start, tie) = finetune.start(trainer.model(), 45).unwrap();
+    let mut trainer = Trainer::new(start, rows(12), Vec::new(), Plan { seed: 45, tie: Some(tie), ..second() }).unwrap();
+    trainer.run(&mut ()).unwrap();
+    let limits = BatchLimits { max_rows: 4096, max_examples: usize::MAX };
+    let objective = Objective::Measurement(Measurement::LogLikelihood);
+    assert_eq!(found.values[0][0], evaluate(trainer.model(), &rows(6), objective, limits).unwrap());
+
+    // Another second stage is another world; the same one is read.
+    let firmer = Finetuning { finetune: FinetuneConfig { proximity: 0.1, ..finetune.clone() }, ..then() };
+    let firmer = Finetuning { finetune: FinetuneConfig { frozen: None, ..firmer.finetune }, ..firmer };
+    assert_eq!(retraining(Some(firmer)).n_missing(std::slice::from_ref(&world)), 1);
+    assert_eq!(retraining(None).n_missing(std::slice::from_ref(&world)), 1);
+    assert_eq!(retraining(Some(then())).n_missing(std::slice::from_ref(&world)), 0);
 }

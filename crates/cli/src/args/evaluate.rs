@@ -45,8 +45,23 @@ pub enum EvaluateCommand {
 #[derive(Clone, Debug, Args)]
 pub struct TruthArgs {
     /// Training configuration, as of `etymon train`; its `out` is not touched
-    #[arg(long, value_name = "TRAIN.toml")]
+    #[arg(
+        long,
+        value_name = "TRAIN.toml",
+        required_unless_present = "stages",
+        default_value_if("stages", clap::builder::ArgPredicate::IsPresent, "PRETRAIN")
+    )]
     pub config: PathBuf,
+    /// Instead of --config, the configurations of two stages: rows of the first are removed, both are trained, and queries are of
+    /// the second
+    #[arg(
+        long,
+        value_name = "PRETRAIN.toml,FINETUNE.toml",
+        value_delimiter = ',',
+        num_args = 1,
+        conflicts_with = "config"
+    )]
+    pub stages: Vec<PathBuf>,
     /// Queries, as of `etymon score`
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     pub queries: Vec<PathBuf>,
@@ -161,7 +176,9 @@ pub struct LooArgs {
 Examples:
   etymon evaluate leave-k-out --config train.toml --queries q.csv --scores S --groups 50 --size 20 --out E
   etymon evaluate leave-k-out --config train.toml --queries q.jsonl --scores S --by source --out E
-The predicted change of f is -sum I(q, m)/N over the group.")]
+  etymon evaluate leave-k-out --stages pretrain.toml,finetune.toml --queries q.csv --scores S/pretraining --out E
+The predicted change of f is -sum I(q, m)/N over the group. Groups whose removal helps, predicted against actual, come first in
+the list of groups: with --stages, these are the ones that harm transfer.")]
 pub struct LeaveKOutArgs {
     #[command(flatten)]
     pub truth: TruthArgs,

@@ -6,7 +6,7 @@ use clap::Args;
 use etymon_curvature::Damping;
 
 use super::score::{OtherArgs, SolveArgs};
-use super::{DataArgs, MeasurementArg, ModelArgs, OutArgs, PassArgs, ScoreArgs};
+use super::{DataArgs, MeasurementArg, ModelArgs, OutArgs, PassArgs, ScoreArgs, StageArgs};
 use crate::method::ScoreMethod;
 
 /// `etymon group`.
@@ -78,6 +78,7 @@ impl GroupArgs {
             filter: None,
             solve: self.solve.clone(),
             other: OtherArgs::none(),
+            stage: StageArgs::none(),
             pass: self.pass,
         }
     }

@@ -8,6 +8,7 @@ mod group;
 mod pbrf;
 mod score;
 mod simulate;
+mod stages;
 mod train;
 mod what_if;
 
@@ -27,6 +28,7 @@ pub use group::GroupArgs;
 pub use pbrf::{MinimiserArg, PbrfArgs};
 pub use score::{MeasurementArg, PerToken, ScoreArgs};
 pub use simulate::*;
+pub use stages::{StageArgs, StageCurvature};
 pub use train::{TrainArgs, Vary};
 pub use what_if::{CurriculumArgs, SimulateRunArgs, WhatIfArgs};
 

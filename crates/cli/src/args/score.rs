@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use clap::builder::ArgPredicate;
 use clap::{Args, ValueEnum};
 use etymon_curvature::Damping;
 use etymon_model::Measurement;
 
-use super::{DataArgs, ModelArgs, OutArgs, PassArgs, positive};
+use super::{DataArgs, ModelArgs, OutArgs, PassArgs, StageArgs, positive};
 use crate::method::ScoreMethod;
 
 const METHODS_HELP: &str = "\
@@ -15,6 +16,9 @@ one page. `etymon methods` lists them with what each needs.";
 
 /// `etymon score`.
 #[derive(Clone, Debug, Args)]
+#[command(mut_arg("model", |model| {
+    model.required(false).required_unless_present("stages").default_value_if("stages", ArgPredicate::IsPresent, "PRETRAIN")
+}))]
 #[command(after_help = "\
 Examples:
   etymon score --model M --factors F --data train.jsonl --queries q.jsonl --out S --per-layer --per-token
@@ -22,6 +26,7 @@ Examples:
   etymon score --model M --method grad-dot --data train.csv --queries test.csv --out S
   etymon score --model M --factors F --method ekfac-cg --data train.jsonl --queries q.jsonl --out S --solve-rows 2000
   etymon score --model M --factors F --method ekfac,grad-cos,bm25 --data train.jsonl --queries q.jsonl --out S
+  etymon score --stages PRE,FINE --method dense --data pretrain.csv --queries test.csv --out S
 Scores are I(q, m) = -grad f . (G + damping)^-1 . grad L: positive = proponent; I/N is the effect of one more copy.")]
 pub struct ScoreArgs {
     #[command(flatten)]
@@ -71,6 +76,8 @@ pub struct ScoreArgs {
     pub solve: SolveArgs,
     #[command(flatten)]
     pub other: OtherArgs,
+    #[command(flatten)]
+    pub stage: StageArgs,
     #[command(flatten)]
     pub pass: PassArgs,
 }

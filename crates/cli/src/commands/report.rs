@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use etymon_store::{QueryRow, RunFolder, ScoreTable, TopRow, TopSide, write_atomic};
+use etymon_store::{Manifest, QueryRow, RunFolder, ScoreTable, TopRow, TopSide, write_atomic};
 use etymon_viewer::{Histogram, LayerShare, QueryReport, Report, Row, Summary, Token, to_html};
 use serde_json::{Value, json};
 
+use super::score::stages::{FINETUNING, PRETRAINING, STAGES, read_summary};
 use super::{CommandResult, Context, Outcome};
 use crate::args::ReportArgs;
 use crate::error::Result;
@@ -15,11 +16,36 @@ use crate::error::Result;
 const BINS: usize = 61;
 
 pub fn run(args: &ReportArgs, context: Context) -> CommandResult {
-    let report = read_report(&args.scores, args.title.clone(), None)?;
+    let report = match stages(&args.scores)? {
+        true => read_stages(&args.scores, &args.title)?,
+        false => read_report(&args.scores, args.title.clone(), None)?,
+    };
     let html = to_html(&report)?;
     write_atomic(&args.output, |to| to.write_all(html.as_bytes()))?;
     context.reporter.say(format!("report in {}", args.output.display()));
     Ok(Outcome::Done(json!({ "report": args.output, "queries": report.queries.len() })))
+}
+
+/// Whether a folder holds the tables of two stages.
+fn stages(folder: &Path) -> Result<bool> {
+    let file = folder.join("manifest.json");
+    Ok(file.exists() && Manifest::read(&file)?.spec.kind == STAGES)
+}
+
+/// Both stages in one page: each query twice, beside each other, with the share of its influence that each stage has.
+fn read_stages(folder: &Path, title: &str) -> Result<Report> {
+    let summary = read_summary(folder)?;
+    let read = |stage: &str| read_report(&folder.join(stage), title.to_owned(), None);
+    let (mut report, finetuning) = (read(PRETRAINING)?, read(FINETUNING)?);
+    let pairs = std::mem::take(&mut report.queries).into_iter().zip(finetuning.queries);
+    for ((first, second), share) in pairs.zip(summary.shares()) {
+        for (query, stage, share) in [(first, PRETRAINING, share), (second, FINETUNING, 1.0 - share)] {
+            let id = format!("{} · {stage} ({:.1} %)", query.id, 100.0 * share);
+            report.queries.push(QueryReport { id, ..query });
+        }
+    }
+    report.facts.push(("fine-tuning examples".to_owned(), finetuning.n_train.to_string()));
+    Ok(report)
 }
 
 /// Reads a score folder into a report; `only` keeps some queries.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use etymon_data::{Encoder, Example, ExampleIndex};
 use etymon_evaluate::find_methods;
-use etymon_evaluate::{Method, MethodFolder, Observed, Probe, Progress, Retraining, Start, Trained, World};
+use etymon_evaluate::{Finetuning, Method, MethodFolder, Observed, Probe, Progress, Retraining, Start, Trained, World};
 use etymon_model::{Measurement, Model, Objective};
 use etymon_tensor::Cpu;
 use etymon_train::{Job, ModelSource, Plan, Removal, Workers};
@@ -23,6 +23,8 @@ pub struct Ground {
     pub start: Start<Work>,
     pub train: Vec<Example>,
     pub plan: Plan,
+    /// The second stage, if there is one.
+    then: Option<Finetuning>,
     pub queries: Vec<Example>,
     pub measurement: Measurement,
     pub methods: Vec<MethodFolder>,
@@ -34,8 +36,16 @@ pub struct Ground {
 impl Ground {
     /// Opens and checks everything; nothing is written.
     pub fn open(args: &TruthArgs, out: &Path, context: Context) -> Result<Self> {
-        let (job, loaded, opened) = open_job(&args.config)?;
-        let mut queries = read_queries(&opened, &args.queries, &rows_of(&job))?;
+        let (config, second) = stages(args)?;
+        let (job, loaded, mut opened) = open_job(config)?;
+        let mut rows = rows_of(&job);
+        let then = second.map(|second| -> Result<Finetuning> {
+            let (job, loaded, finetuned) = open_job(second)?;
+            (opened, rows) = (finetuned, rows_of(&job));
+            Ok(Finetuning { finetune: job.config.finetune.unwrap_or_default(), train: loaded.train, plan: loaded.plan })
+        });
+        let then = then.transpose()?;
+        let mut queries = read_queries(&opened, &args.queries, &rows)?;
         queries.truncate(args.max_queries.unwrap_or(usize::MAX));
         let mut plan = loaded.plan;
         match args.retrain.removal {
@@ -50,6 +60,7 @@ impl Ground {
             start,
             train: loaded.train,
             plan,
+            then,
             queries,
             measurement: args.measurement.into(),
             methods: find_methods(&args.scores)?,
@@ -96,7 +107,7 @@ impl Ground {
         let worlds: Vec<World> =
             removed.iter().flat_map(|set| seeds.iter().map(|&seed| World::without(index(set), seed))).collect();
         let (start, train, plan) = (self.start.clone(), self.train.clone(), self.plan.clone());
-        let retraining = Retraining::new(start, train, plan, probes, Some(&self.worlds))?;
+        let retraining = Retraining::new(start, train, plan, self.then.clone(), probes, Some(&self.worlds))?;
         let started = Instant::now();
         let trained = train_all(&retraining, &worlds, self.retrain.memory_limit, self.context)?;
         let per_seed: Vec<Vec<Vec<Vec<f64>>>> = trained.values.chunks(self.retrain.seeds).map(<[_]>::to_vec).collect();
@@ -115,12 +126,25 @@ impl Ground {
     pub fn settings<const N: usize>(&self, own: [(&str, Value); N], seed: u64) -> Value {
         let shared = [
             ("config", serde_json::to_value(&self.job.config).unwrap_or_default()),
+            ("finetune", json!(self.then.as_ref().map(|then| json!({ "tie": then.finetune, "plan": then.plan })))),
             ("n_train", json!(self.train.len())),
             ("n_queries", json!(self.queries.len())),
             ("measurement", json!(self.measurement.name())),
             ("seed", json!(seed)),
         ];
         own.into_iter().chain(shared).map(|(key, value)| (key.to_owned(), value)).collect()
+    }
+}
+
+/// The configuration that rows are removed from, and that of a second stage, if there is one.
+fn stages(args: &TruthArgs) -> Result<(&Path, Option<&Path>)> {
+    match args.stages.as_slice() {
+        [] => Ok((args.config.as_path(), None)),
+        [first, second] => Ok((first.as_path(), Some(second.as_path()))),
+        more => {
+            let problem = format!("{} files; expected two, PRETRAIN.toml,FINETUNE.toml", more.len());
+            Err(CliError::Usage { option: "--stages", problem })
+        }
     }
 }
 

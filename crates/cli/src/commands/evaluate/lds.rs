@@ -42,6 +42,7 @@ fn retrained(
 ) -> Result<(Truth, Vec<Method>, Value)> {
     let opened = TruthArgs {
         config,
+        stages: Vec::new(),
         queries: args.queries.clone(),
         scores: args.scores.clone(),
         max_queries: args.max_queries,

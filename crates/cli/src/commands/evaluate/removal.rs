@@ -12,6 +12,9 @@ use super::verdict::{Verdict, check_out, seconds, shown};
 use crate::args::{LeaveKOutArgs, LooArgs, OutArgs};
 use crate::error::{CliError, Result};
 
+/// Harmful groups that are told of.
+const SHOWN: usize = 5;
+
 pub fn leave_one_out(args: &LooArgs, context: Context) -> CommandResult {
     check_out(&args.out, "loo")?;
     let seed = context.global.seed.unwrap_or(0);
@@ -76,6 +79,8 @@ fn judge(
         let method = ground.read(folder)?;
         let found = agreement(&method, &removed, &actual, seed);
         let figures = [found.pearson, found.spearman, found.per_query].map(shown);
+        let ranking = ranking(&names, &found.predicted, &actual);
+        say_helpful(&method.name, &ranking, context);
         table.push([vec![method.name.clone()], figures.to_vec(), vec![seconds(method.seconds)]].concat());
         clouds.push(cloud(&method.name, &found, &actual));
         methods.push(json!({
@@ -84,6 +89,7 @@ fn judge(
             "spearman": found.spearman,
             "spearman_per_query": found.per_query,
             "seconds": method.seconds,
+            "by_group": ranking.iter().map(Removed::json).collect::<Vec<_>>(),
             "predicted": found.predicted,
         }));
     }
@@ -99,6 +105,40 @@ fn judge(
     ];
     let settings = ground.settings(own, seed);
     Verdict { figure, settings, methods, table, svg }.finish(&out.out, context)
+}
+
+/// A group, and the change of f without it, mean over the queries, in nats.
+struct Removed<'a> {
+    name: &'a str,
+    predicted: f64,
+    actual: f64,
+}
+
+impl Removed<'_> {
+    fn json(&self) -> Value {
+        json!({ "group": self.name, "predicted": self.predicted, "actual": self.actual })
+    }
+}
+
+/// The groups, those first whose removal is predicted to raise f the most: what harms.
+fn ranking<'a>(names: &'a [String], predicted: &[Vec<f64>], actual: &[Vec<f64>]) -> Vec<Removed<'a>> {
+    let mean = |row: &[f64]| row.iter().sum::<f64>() / row.len().max(1) as f64;
+    let groups = names.iter().zip(predicted.iter().zip(actual));
+    let mut ranking: Vec<Removed<'_>> =
+        groups.map(|(name, (p, a))| Removed { name, predicted: mean(p), actual: mean(a) }).collect();
+    ranking.sort_by(|a, b| b.predicted.total_cmp(&a.predicted));
+    ranking
+}
+
+/// The groups at the head of the ranking, and how many of those that are said to harm really do.
+fn say_helpful(method: &str, ranking: &[Removed<'_>], context: Context) {
+    let harmful: Vec<&Removed<'_>> = ranking.iter().filter(|group| group.predicted > 0.0).collect();
+    let confirmed = harmful.iter().filter(|group| group.actual > 0.0).count();
+    let say = |line| context.reporter.say(line);
+    say(format!("{method}: {} groups harm by prediction, {confirmed} of them by retraining", harmful.len()));
+    for group in harmful.iter().take(SHOWN) {
+        say(format!("  without {}: f {:+.3e} predicted, {:+.3e} actual", group.name, group.predicted, group.actual));
+    }
 }
 
 fn cloud(name: &str, found: &Agreement, actual: &[Vec<f64>]) -> Series {

@@ -19,6 +19,9 @@ pub fn run(args: &TailPatchArgs, context: Context) -> CommandResult {
     if !(args.lr > 0.0 && args.lr.is_finite()) {
         return Err(CliError::Usage { option: "--lr", problem: format!("must be > 0, is {}", args.lr) });
     }
+    if !args.truth.stages.is_empty() {
+        return Err(CliError::Usage { option: "--stages", problem: "a step on one model has one stage".to_owned() });
+    }
     let seed = context.global.seed.unwrap_or(0);
     let ground = Ground::open(&args.truth, &args.out.out, context)?;
     let model = trained_model(&ground.job, args.model.as_ref())?;

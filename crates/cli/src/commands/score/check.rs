@@ -71,9 +71,7 @@ pub fn queries(args: &ScoreArgs, methods: &[ScoreMethod], opened: &Opened) -> Re
         return usage("--method", format!("{} compares tokens; rows of features have none", method.name()));
     }
     let queries = read_queries(opened, &args.queries, &args.data.rows)?;
-    if let Some(query) = queries.iter().find(|q| RESERVED.contains(&q.id.as_str())) {
-        return Err(CliError::QueryId { id: query.id.clone() });
-    }
+    names(&queries)?;
     if let Some(shape) = opened.model.config().rows()
         && shape.task == Task::Regression
         && args.measurement == MeasurementArg::Margin
@@ -82,6 +80,14 @@ pub fn queries(args: &ScoreArgs, methods: &[ScoreMethod], opened: &Opened) -> Re
         return Err(ModelError::Measurement { measurement, task }.into());
     }
     Ok(queries)
+}
+
+/// Refuses queries that are named as a column of the tables.
+pub fn names(queries: &[Example]) -> Result<()> {
+    match queries.iter().find(|q| RESERVED.contains(&q.id.as_str())) {
+        Some(query) => Err(CliError::QueryId { id: query.id.clone() }),
+        None => Ok(()),
+    }
 }
 
 /// Taps the layers that the factors are of; refuses those of another model.

@@ -22,6 +22,8 @@ pub struct Spec {
     /// Of the factors, where a method takes them.
     factors: Option<Fingerprint>,
     common: Value,
+    /// Of the other stage, where there are two.
+    stage: Option<(Value, BTreeMap<String, Fingerprint>)>,
 }
 
 impl Spec {
@@ -33,7 +35,12 @@ impl Spec {
         inputs.extend(path_fingerprints("queries", args.queries.iter().map(PathBuf::as_path))?);
         let taken = args.factors.as_ref().filter(|_| methods.iter().any(|m| m.takes_factors()));
         let factors = taken.map(|folder| etymon_store::fingerprint(folder)).transpose()?;
-        Ok(Self { inputs, factors, common: common(args, model) })
+        Ok(Self { inputs, factors, common: common(args, model), stage: None })
+    }
+
+    /// The same, of one of two stages: what determines how they are tied, and what was read of the other.
+    pub fn with_stage(self, config: Value, inputs: BTreeMap<String, Fingerprint>) -> Self {
+        Self { stage: Some((config, inputs)), ..self }
     }
 
     /// Of the folder that holds the tables of several methods; which ones is no setting of it.
@@ -66,6 +73,10 @@ impl Spec {
         }
         if let Some(log) = args.other.log.as_ref().filter(|_| method.way() == Way::Log) {
             inputs.insert("log".to_owned(), etymon_store::fingerprint(log)?);
+        }
+        if let Some((stage, read)) = &self.stage {
+            config["stage"] = stage.clone();
+            inputs.extend(read.clone());
         }
         Ok(RunSpec { kind: "scores".to_owned(), config, seeds: BTreeMap::new(), inputs })
     }

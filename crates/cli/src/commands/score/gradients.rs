@@ -18,7 +18,7 @@ use super::earlier::{Adding, Earlier};
 use super::job::{Clock, Job, Progress, Scored};
 use super::rows::{Known, add_parts};
 use super::share::{Share, Sharing};
-use super::solver::{precondition, solver};
+use super::solver::{inverse, precondition};
 use super::tables::{Sums, TablePlan, Tables, layers_done};
 use crate::args::PerToken;
 use crate::error::Result;
@@ -151,6 +151,10 @@ impl<'a> Gradients<'a> {
         let factors = if method.takes_factors() { job.factors(model)? } else { None };
         let (measurement, rank) = (job.args.measurement.into(), rank(job.args));
         let preconditioner = job.preconditioner(factors.as_ref(), method);
+        if let Some(given) = job.given {
+            let (queries, is_ready) = given.queries()?;
+            return if is_ready { Ok(queries.clone()) } else { self.solve(model, method, queries, preconditioner) };
+        }
         if method.solves() {
             let plain = Preconditioner::Identity;
             let queries = Queries::prepare(model, job.queries, measurement, plain, Rank::Full, job.limits())?;
@@ -168,8 +172,8 @@ impl<'a> Gradients<'a> {
         preconditioner: Preconditioner<'_>,
     ) -> Result<Queries<Work>> {
         let job = self.job;
-        let batches = job.solve_batches(method)?;
-        let inverse = solver((job.args, method), model, &batches, preconditioner)?;
+        let batches = if method.solves() { job.solve_batches(method)? } else { Vec::new() };
+        let inverse = inverse((job.args, method), model, &batches, preconditioner)?;
         precondition(job, method, model, (queries, &inverse), rank(job.args))
     }
 

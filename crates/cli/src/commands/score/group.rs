@@ -5,7 +5,6 @@ use std::path::Path;
 
 use etymon_attribution::{Queries, Rank, group_influence};
 use etymon_curvature::Preconditioner;
-use etymon_curvature::inverse::EkfacInverse;
 use etymon_data::{Batch, Batches, Corpus, ExampleIndex, Padding};
 use etymon_evaluate::names_in;
 use etymon_store::{GroupRow, Opened as Folder, RunFolder, RunSpec, fingerprint};
@@ -16,7 +15,7 @@ use super::config::Spec;
 use super::job::{Clock, Job};
 use super::load::With;
 use super::rows::write_queries;
-use super::solver::{Inverse, named, precondition, report, solver};
+use super::solver::{inverse, named, precondition, report};
 use crate::args::{GroupArgs, ScoreArgs};
 use crate::commands::{CommandResult, Context, Outcome, aligned, print};
 use crate::error::{CliError, Result};
@@ -68,13 +67,7 @@ fn influences(args: &GroupArgs, job: &Job<'_>, groups: &Groups, run: &RunFolder,
     let factors = if method.takes_factors() { job.factors(model)? } else { None };
     let preconditioner = job.preconditioner(factors.as_ref(), method);
     let batches = if method.solves() { job.solve_batches(method)? } else { Vec::new() };
-    let inverse = if method.solves() {
-        solver((job.args, method), model, &batches, preconditioner)?
-    } else {
-        let missing = || CliError::Usage { option: "--factors", problem: "is missing".to_owned() };
-        let ekfac = EkfacInverse::new(model.backend(), preconditioner, model.layers().len())?;
-        Inverse::Ekfac(ekfac.ok_or_else(missing)?)
-    };
+    let inverse = inverse((job.args, method), model, &batches, preconditioner)?;
     let measurement = args.measurement.into();
     let plain = Preconditioner::Identity;
     let plain = Queries::prepare(model, job.queries, measurement, plain, Rank::Full, job.limits())?;

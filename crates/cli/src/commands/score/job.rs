@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use etymon_attribution::{QueryValue, ScoreBlock, ScoreSink, TopK};
+use etymon_attribution::{Queries, QueryValue, ScoreBlock, ScoreSink, TopK};
 use etymon_curvature::{Factors, Preconditioner, Spectrum};
 use etymon_data::{Batch, BatchLimits, Batches, Corpus, DataError, Example, ExampleIndex, Padding, Spread};
 use etymon_model::Model;
@@ -34,6 +34,14 @@ pub struct Job<'a> {
     pub candidates: Option<&'a [ExampleIndex]>,
     /// The methods that are scored together.
     pub methods: &'a [ScoreMethod],
+    /// Where the gradients of the queries come from, if not from the opened model.
+    pub given: Option<&'a dyn Given>,
+}
+
+/// Gradients of queries that come from another model than the one whose examples are scored.
+pub trait Given {
+    /// −u of every query on the layers of the scored model, and whether the inverse is in it already.
+    fn queries(&self) -> Result<(&Queries<Work>, bool)>;
 }
 
 /// What a way of scoring has done.

@@ -12,6 +12,7 @@ mod other;
 mod rows;
 mod share;
 mod solver;
+pub mod stages;
 mod tables;
 
 use std::collections::BTreeMap;
@@ -30,7 +31,7 @@ use super::plan::Planned;
 use super::{CommandResult, Context, Outcome};
 use crate::args::ScoreArgs;
 use crate::choice::Choice;
-use crate::error::Result;
+use crate::error::{CliError, Result};
 use crate::estimate::Phase;
 use crate::method::{ScoreMethod, Way};
 use crate::open::{Counted, Opened, count_examples, open_corpus, open_model};
@@ -90,11 +91,15 @@ impl Inputs {
             queries: &self.queries,
             candidates: None,
             methods: &plan.methods,
+            given: None,
         }
     }
 }
 
 pub fn run(args: &ScoreArgs, context: Context) -> CommandResult {
+    if !args.stage.stages.is_empty() {
+        return stages::run(args, context);
+    }
     let inputs = Inputs::open(args)?;
     let plans = inputs.plans(args, With::Examples)?;
     let spec = Spec::new(args, &inputs.methods, &inputs.opened.model, &inputs.corpus)?;
@@ -214,6 +219,10 @@ fn candidates(args: &ScoreArgs, context: Context, inputs: &Inputs) -> Result<Opt
 
 /// Opens what a score would read, and counts what it would need.
 pub fn plan(args: &ScoreArgs) -> Result<Planned> {
+    if !args.stage.stages.is_empty() {
+        let problem = "plan each stage by itself, with --model".to_owned();
+        return Err(CliError::Usage { option: "--stages", problem });
+    }
     let inputs = Inputs::open(args)?;
     let plans = inputs.plans(args, With::Examples)?;
     let choice = plans[0].choice.clone();

@@ -31,9 +31,23 @@ pub enum Inverse<'a> {
     Ekfac(EkfacInverse<'a, Work>),
 }
 
+/// (G + λI)⁻¹ by the factors of `preconditioner`, or by products over `batches` where the method solves.
+pub fn inverse<'a>(
+    (args, method): (&ScoreArgs, ScoreMethod),
+    model: &'a Model<Work>,
+    batches: &'a [Batch],
+    preconditioner: Preconditioner<'_>,
+) -> Result<Inverse<'a>> {
+    if method.solves() {
+        return solver((args, method), model, batches, preconditioner);
+    }
+    let missing = || CliError::Usage { option: "--factors", problem: "is missing".to_owned() };
+    Ok(Inverse::Ekfac(EkfacInverse::new(model.backend(), preconditioner, model.layers().len())?.ok_or_else(missing)?))
+}
+
 /// (G + λI)⁻¹ with G over `batches`. λ is that of `preconditioner`, or of gradients with drawn labels where that is the identity;
 /// of DataInf, of gradients with the data's labels, as in its paper.
-pub fn solver<'a>(
+fn solver<'a>(
     (args, method): (&ScoreArgs, ScoreMethod),
     model: &'a Model<Work>,
     batches: &'a [Batch],

@@ -1,0 +1,169 @@
+//! The queries of the fine-tuned model, brought to both stages.
+
+use std::cell::Cell;
+
+use etymon_attribution::{Queries, Rank, StageQueries};
+use etymon_curvature::inverse::{
+    CgOptions, Damped, Dense, EkfacInverse, GaussNewton, Hessian, LinearOperator, conjugate_gradient,
+    lambda_of_gradients,
+};
+use etymon_curvature::{CurvatureError, Damping, Factors, Preconditioner, Spectrum};
+use etymon_data::Batch;
+use etymon_model::{Model, Objective};
+use etymon_tensor::{Backend, Cpu, Folds};
+
+use super::super::job::Job;
+use super::open::Both;
+use crate::args::{ScoreArgs, StageCurvature};
+use crate::error::{CliError, Result};
+use crate::method::ScoreMethod;
+use crate::open::Work;
+
+/// Both sets of queries. Second derivatives are differences of gradients, for which f32 is too coarse: where they are taken, all
+/// is in f64.
+pub fn queries(both: &Both, job: &Job<'_>) -> Result<StageQueries<Work>> {
+    let by_factors = matches!(both.method, ScoreMethod::Ekfac | ScoreMethod::Kfac);
+    if by_factors && !both.stages.has_frozen() {
+        return through(both, job, &both.whole);
+    }
+    let wide = both.whole.to_backend(Cpu::<f64>::new())?;
+    let found = through(both, job, &wide)?;
+    let (from, to) = (wide.backend(), both.whole.backend());
+    let trained = both.finetuning.layers();
+    Ok(StageQueries {
+        pretraining: found.pretraining.to_backend(from, to, both.pretraining.layers())?,
+        finetuning: found.finetuning.to_backend(from, to, trained)?,
+    })
+}
+
+/// The mean eigenvalue of each layer times X, for a damping rel:X: by the factors, if there are any, or by gradients with drawn
+/// labels.
+pub fn mean_lambda(
+    (args, method): (&ScoreArgs, ScoreMethod),
+    model: &Model<Work>,
+    batches: &[Batch],
+    damping: Damping,
+) -> Result<Vec<f64>> {
+    match ekfac((args, method), model, damping)? {
+        Some(ekfac) => Ok(ekfac.lambda()),
+        None => {
+            let objective = Objective::SampledLoss { seed: args.solve.solve_seed };
+            Ok(lambda_of_gradients(model, batches, objective, damping)?)
+        }
+    }
+}
+
+/// The inverse by the factors of fine-tuning, if there are any.
+fn ekfac<'a, B: Folds>(
+    (args, method): (&ScoreArgs, ScoreMethod),
+    model: &'a Model<B>,
+    damping: Damping,
+) -> Result<Option<EkfacInverse<'a, B>>> {
+    let Some(folder) = &args.factors else { return Ok(None) };
+    let factors = Factors::open(folder, model.layers())?;
+    let spectrum = if method == ScoreMethod::Kfac { Spectrum::Kronecker } else { Spectrum::Corrected };
+    let damped = Preconditioner::Kronecker { factors: &factors, spectrum, damping };
+    Ok(EkfacInverse::new(model.backend(), damped, model.layers().len())?)
+}
+
+/// As [`queries`], on the backend of the fine-tuned model.
+fn through<B: Folds>(both: &Both, job: &Job<'_>, whole: &Model<B>) -> Result<StageQueries<B>> {
+    let measurement = job.args.measurement.into();
+    let trained = both.stages.trained(whole);
+    let plain = Preconditioner::Identity;
+    let plain = Queries::prepare(whole, &both.queries, measurement, plain, Rank::Full, job.limits())?;
+    let free =
+        mean_lambda((job.args, both.method), &both.finetuning.inputs.opened.model, &both.batches, both.free_damping())?;
+    // A layer that is held near pre-training is damped by that, unless more is asked for.
+    let own = |(held, damping): (Option<f64>, f64)| if held.is_some() && !both.damps_all() { 0.0 } else { damping };
+    let damping: Vec<f64> = both.stages.held().zip(free).map(own).collect();
+    let lambda = both.stages.lambda(&damping);
+    let inverse = Inverse::new(both, job, &trained, lambda)?;
+    let hessian = Hessian::new(whole, &both.batches)?;
+    let task = job.context.reporter.task("two stages", both.queries.len() as u64, 0, "queries");
+    let models = (both.pretraining.layers(), whole);
+    let found = both.stages.transform(models, &plain, &inverse, &hessian, || task.advance(1, 0)).map_err(explain)?;
+    task.finish();
+    inverse.say_if_short(job);
+    Ok(found)
+}
+
+/// What to turn where the curvature of fine-tuning is not positive.
+fn explain(error: etymon_attribution::AttributionError) -> CliError {
+    match error {
+        etymon_attribution::AttributionError::Curvature(CurvatureError::NotDefinite) => CliError::Usage {
+            option: "--finetune-damping",
+            problem: "the Hessian of fine-tuning is not positive definite: a larger damping or --proximity, or \
+                      --finetune-curvature gauss-newton, make it so"
+                .to_owned(),
+        },
+        other => other.into(),
+    }
+}
+
+/// (∂² F + λ)⁻¹ on the trained layers, by the method of the score.
+struct Inverse<'a, B: Backend> {
+    curvature: Box<dyn LinearOperator<B> + 'a>,
+    trained: &'a Model<B>,
+    lambda: Vec<f64>,
+    ekfac: Option<EkfacInverse<'a, B>>,
+    dense: Option<Dense>,
+    method: ScoreMethod,
+    options: CgOptions,
+    /// The largest residual that conjugate gradients left.
+    residual: Cell<f64>,
+}
+
+impl<'a, B: Folds> Inverse<'a, B> {
+    fn new(both: &'a Both, job: &Job<'_>, trained: &'a Model<B>, lambda: Vec<f64>) -> Result<Self> {
+        let method = both.method;
+        let curvature: Box<dyn LinearOperator<B> + 'a> = match both.curvature() {
+            StageCurvature::Hessian => Box::new(Hessian::new(trained, &both.batches)?),
+            StageCurvature::GaussNewton => Box::new(GaussNewton::new(trained, &both.batches)),
+        };
+        let dense = match method {
+            ScoreMethod::Dense => {
+                let apply = |v: &[B::Tensor]| curvature.apply(v);
+                Some(Dense::new(trained.backend(), &apply, &trained.zero_direction())?)
+            }
+            _ => None,
+        };
+        let takes = matches!(method, ScoreMethod::Ekfac | ScoreMethod::Kfac | ScoreMethod::EkfacCg);
+        let ekfac = if takes { ekfac((job.args, method), trained, both.free_damping())? } else { None };
+        let ekfac = ekfac.map(|ekfac| ekfac.with_lambda(&lambda));
+        let options = CgOptions { max_steps: job.args.steps(method), tolerance: job.args.solve.tolerance };
+        Ok(Self { curvature, trained, lambda, ekfac, dense, method, options, residual: Cell::new(0.0) })
+    }
+
+    /// A note where conjugate gradients ended before they were done.
+    fn say_if_short(&self, job: &Job<'_>) {
+        let (left, wanted) = (self.residual.get(), self.options.tolerance);
+        if left > wanted {
+            let note = format!(
+                "note: conjugate gradients of fine-tuning left a residual of {left:.1e}, above {wanted:.1e}: more --steps, or \
+                 --finetune-curvature gauss-newton where the Hessian is not positive"
+            );
+            job.context.reporter.say(note);
+        }
+    }
+}
+
+impl<B: Folds> LinearOperator<B> for Inverse<'_, B> {
+    fn apply(&self, v: &[B::Tensor]) -> etymon_curvature::Result<Vec<B::Tensor>> {
+        let backend = self.trained.backend();
+        if let Some(dense) = &self.dense {
+            return dense.solve(backend, v, &self.lambda);
+        }
+        match &self.ekfac {
+            Some(ekfac) if self.method != ScoreMethod::EkfacCg => ekfac.apply(v),
+            ekfac => {
+                let damped = Damped { backend, inner: self.curvature.as_ref(), lambda: &self.lambda };
+                let ekfac = ekfac.as_ref().map(|p| p as &dyn LinearOperator<B>);
+                let solution = conjugate_gradient(backend, &damped, v, ekfac, self.options)?;
+                let left = solution.residuals.last().copied().unwrap_or(0.0);
+                self.residual.set(self.residual.get().max(left));
+                Ok(solution.x)
+            }
+        }
+    }
+}
