@@ -7,7 +7,7 @@ use common::limits;
 use common::optimum::{F64, Problem, weights};
 use etymon_attribution::{AttributionError, Parts, Queries, Rank, Role, StageQueries, Stages};
 use etymon_curvature::Preconditioner;
-use etymon_curvature::inverse::{CgOptions, Damped, Hessian, LinearOperator, conjugate_gradient};
+use etymon_curvature::inverse::{CgOptions, Damped, Hessian, LinearOperator, conjugate_gradients};
 use etymon_data::{Batch, Content, Example, ExampleIndex, Padding, Target};
 use etymon_model::{Consumer, Measurement, Model, Objective};
 use etymon_tensor::{Cpu, Matrix};
@@ -262,7 +262,8 @@ fn a_fine_tuning_of_weight_zero_is_a_score_of_one_stage() {
     };
     let damped = Damped { backend: pretrained.backend(), inner: &none, lambda: &lambda };
     let options = CgOptions { max_steps: 5, tolerance: 1e-14 };
-    let inverse = |v: &[Matrix<f64>]| Ok(conjugate_gradient(pretrained.backend(), &damped, v, None, options)?.x);
+    let inverse =
+        |v: &[Matrix<f64>]| Ok(conjugate_gradients(pretrained.backend(), &damped, &[v], None, options)?.remove(0).x);
     let through = stages.transform((specs, pretrained), &plain, &inverse, &none, || ()).unwrap();
     let two = world.scores(&through);
     let one = world.scores(&StageQueries { pretraining: plain, finetuning: through.finetuning });
@@ -280,7 +281,8 @@ fn conjugate_gradients_in_f64_and_f32_find_what_the_dense_solve_finds() {
         let hessian = Hessian::new(&trained, &batches).unwrap();
         let damped = Damped { backend: trained.backend(), inner: &hessian, lambda: &lambda };
         let options = CgOptions { max_steps: 100, tolerance: 1e-9 };
-        let inverse = |v: &[Matrix<f64>]| Ok(conjugate_gradient(trained.backend(), &damped, v, None, options)?.x);
+        let inverse =
+            |v: &[Matrix<f64>]| Ok(conjugate_gradients(trained.backend(), &damped, &[v], None, options)?.remove(0).x);
         let error = common::relative_error(&world.scores(&world.transformed(&inverse)), &dense);
 
         let single: Model<Cpu<f32>> = world.finetuned.to_backend(Cpu::<f32>::new()).unwrap();
@@ -289,7 +291,7 @@ fn conjugate_gradients_in_f64_and_f32_find_what_the_dense_solve_finds() {
         let hessian = Hessian::new(&few, &batches).unwrap();
         let damped = Damped { backend, inner: &hessian, lambda: &lambda };
         let options = CgOptions { max_steps: 30, tolerance: 1e-4 };
-        let inverse = |v: &[Matrix<f32>]| Ok(conjugate_gradient(backend, &damped, v, None, options)?.x);
+        let inverse = |v: &[Matrix<f32>]| Ok(conjugate_gradients(backend, &damped, &[v], None, options)?.remove(0).x);
         let f = Measurement::LogLikelihood;
         let plain = Queries::prepare(&single, &world.queries, f, Preconditioner::Identity, Rank::Full, limits(64));
         let models = (world.pretrained.layers(), &single);

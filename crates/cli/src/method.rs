@@ -22,6 +22,8 @@ pub enum ScoreMethod {
     /// The mean of the examples' own inverses, layer by layer
     #[value(name = "datainf")]
     DataInf,
+    /// The diagonal of the curvature alone
+    Diagonal,
     /// The exact Gauss-Newton matrix of a small model
     Dense,
     /// Influence over the norm of the example's preconditioned gradient
@@ -94,6 +96,7 @@ impl ScoreMethod {
             Self::Lissa => "lissa",
             Self::Arnoldi => "arnoldi",
             Self::DataInf => "datainf",
+            Self::Diagonal => "diagonal",
             Self::Dense => "dense",
             Self::Relatif => "relatif",
             Self::SelfInfluence => "self-influence",
@@ -163,8 +166,8 @@ impl ScoreMethod {
 
     /// Whether each query is solved by products over train examples.
     pub fn solves(self) -> bool {
-        use ScoreMethod::{Arnoldi, Astra, Cg, DataInf, Dense, EkfacCg, Lissa};
-        matches!(self, EkfacCg | Astra | Cg | Lissa | Arnoldi | DataInf | Dense)
+        use ScoreMethod::{Arnoldi, Astra, Cg, DataInf, Dense, Diagonal, EkfacCg, Lissa};
+        matches!(self, EkfacCg | Astra | Cg | Lissa | Arnoldi | DataInf | Diagonal | Dense)
     }
 
     /// Whether it is an inverse of the curvature that is multiplied with whole gradients, as groups need it.
@@ -191,8 +194,9 @@ impl ScoreMethod {
             Self::Trak => "nothing; better with several --checkpoints",
             Self::Ngram | Self::Bm25 => "tokens",
             Self::SelfInfluence => "--factors; no queries",
-            Self::Dense => "at most 16 384 tapped weights; λ from --factors",
-            Self::Cg | Self::Lissa | Self::Arnoldi => "λ from --factors, if given",
+            Self::Dense => "at most 16 384 tapped weights; λ from --factors; --curvature hessian",
+            Self::Cg => "λ from --factors, if given; --curvature hessian",
+            Self::Lissa | Self::Arnoldi => "λ from --factors, if given",
             other if other.needs_factors() => "--factors",
             _ => "nothing",
         }
@@ -209,6 +213,7 @@ impl ScoreMethod {
             Self::Lissa => "Agarwal et al. 2017, 1602.03943; Koh & Liang 2017, 1703.04730",
             Self::Arnoldi => "Schioppa et al. 2022, 2112.03052",
             Self::DataInf => "Kwon et al. 2024, 2310.00902",
+            Self::Diagonal => "LeCun et al. 1990, Optimal Brain Damage",
             Self::Dense => "Koh & Liang 2017, 1703.04730",
             Self::Relatif => "Barshan et al. 2020, 2003.11630",
             Self::SelfInfluence => "Feldman & Zhang 2020, 2008.03703; Koh & Liang 2017, 1703.04730",

@@ -27,6 +27,22 @@ fn the_quickstart_finds_nine_of_ten_facts_and_is_deterministic() {
 }
 
 #[test]
+#[ignore = "takes minutes: the quickstart with every method"]
+fn the_quickstart_shows_every_method_on_one_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("q").display().to_string();
+    let (passed, value) = etymon(&["quickstart", "--compare", "--out", &out]);
+    assert!(passed, "{value}");
+    let page = std::fs::read_to_string(value["comparison"].as_str().unwrap()).unwrap();
+    for method in ["ekfac", "kfac", "ekfac-cg", "lissa", "tracin-cp", "tracin-ideal", "trak", "feature-cos", "bm25"] {
+        assert!(page.contains(&format!("\"name\":\"{method}\"")), "{method}");
+    }
+    let (_, compared) = etymon(&["compare", &format!("{out}/methods"), "-k", "5"]);
+    assert_eq!(compared["queries"].as_array().unwrap().len(), 3);
+    assert!(compared["queries"][0]["lists"].as_array().unwrap().iter().all(|list| list.as_array().unwrap().len() == 5));
+}
+
+#[test]
 #[ignore = "needs SmolLM2: set ETYMON_SMOLLM2_GGUF to the .gguf file"]
 fn smollm2_continues_a_prompt_and_passes_the_doctor() {
     let Ok(path) = std::env::var("ETYMON_SMOLLM2_GGUF") else { return };

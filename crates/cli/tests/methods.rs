@@ -73,6 +73,48 @@ fn iterations_come_to_the_scores_of_the_dense_matrix_and_closer_than_ekfac() {
 }
 
 #[test]
+fn the_hessian_of_a_last_layer_is_its_gauss_newton_matrix_and_that_of_two_layers_may_be_indefinite() {
+    let digits = Digits::new();
+    let dense = wide(&digits.scores("dense", &[]));
+    let hessian = ["--curvature", "hessian", "--overwrite"];
+    for (method, more) in [("dense", &[][..]), ("cg", &["--steps", "400", "--tolerance", "1e-6"])] {
+        let error = relative_error(&digits.scores(method, &[&hessian[..], more].concat()), &dense);
+        println!("{method}, hessian: {error:.1e}");
+        assert!(error < 1e-4, "{method}: {error:e}");
+    }
+    // Two layers together: λ is small beside the negative eigenvalues that they have.
+    let queries = digits.at("q.csv");
+    let (model, train, out) = (reference("digits"), reference("digits/train.csv"), digits.at("inner"));
+    let inner =
+        ["score", "--model", &model, "--layers", "layers.[12]", "--method", "cg", "--data", &train, "--out", &out];
+    let small = ["--queries", &queries, "--max-rows", "100", "--damping", "abs:1e-6", "--steps", "300"];
+    let text = refused(&[&inner[..], &small, &["--curvature", "hessian", "--tolerance", "1e-6"]].concat());
+    assert!(text.contains("not positive definite") && text.contains("--damping"), "{text}");
+    let args = digits.args("ekfac-cg");
+    let text = refused(&[&args.iter().map(String::as_str).collect::<Vec<_>>()[..], &hessian[..2]].concat());
+    assert!(text.contains("hessian is for cg and dense"), "{text}");
+}
+
+#[test]
+fn the_diagonal_is_plain_gradients_where_damping_is_all_and_something_else_where_it_is_not() {
+    let digits = Digits::new();
+    let plain = wide(&digits.scores("grad-dot", &["--layers", "layers.2"]));
+    let large = digits.scores("diagonal", &["--damping", "abs:1e6"]);
+    let scaled: Vec<f32> = large.iter().map(|x| 1e6 * x).collect();
+    assert!(relative_error(&scaled, &plain) < 1e-3);
+    // With a damping of its own size it is no multiple of the plain scores.
+    let own = digits.scores("diagonal", &["--overwrite"]);
+    let (xy, xx) = own
+        .iter()
+        .zip(&plain)
+        .fold((0.0, 0.0), |(xy, xx), (&x, y)| (xy + f64::from(x) * y, xx + f64::from(x) * f64::from(x)));
+    let best: Vec<f32> = own.iter().map(|&x| (f64::from(x) * xy / xx) as f32).collect();
+    let error = relative_error(&best, &plain);
+    println!("diagonal against gradients: {error:.2}");
+    assert!(xy > 0.0 && error > 0.05, "{xy} {error}");
+}
+
+#[test]
 fn steps_of_a_stochastic_series_do_not_depend_on_the_batches_of_the_pass() {
     let digits = Digits::new();
     let whole = wide(&digits.scores("astra", &["--steps", "20", "--solve-batch", "50"]));

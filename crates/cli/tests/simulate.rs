@@ -109,8 +109,7 @@ fn tracin_scores_simulate_gradient_descent_in_their_own_scale_and_better_than_no
         .filter(|entry| entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("checkpoint-"));
     // Scores are sums of rate · product over checkpoints, a step is −rate · product: the scale is 1 / Σ rates.
     let scale = fitted["fit"]["scale"].as_f64().unwrap() * RATE * checkpoints.count() as f64;
-    println!("{scale} {fitted}");
-    assert!((scale - 1.0).abs() < 0.1, "{scale}");
+    assert!((scale - 1.0).abs() < 0.1, "{scale}: {fitted}");
     let log = ["--log", &set, "--hold-out", "1", "--unseen", "mean", "--out", &out];
     let evaluated = ok(&[&["simulate", "evaluate", "--scores", &scores][..], &log].concat());
     let tracin = &evaluated["methods"][4];

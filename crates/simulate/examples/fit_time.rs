@@ -29,7 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let given: Vec<usize> = args.iter().map_while(|x| x.parse().ok()).collect();
     let sizes: [usize; 5] = given.try_into().unwrap_or([1000, 1000, 24, 1000, 8]);
-    let kind = Kind::ALL.into_iter().find(|k| args.last().is_some_and(|a| a == k.name())).unwrap_or(Kind::Linear);
+    let kind = Kind::FITTED.into_iter().find(|k| args.last().is_some_and(|a| a == k.name())).unwrap_or(Kind::Linear);
     let ids = |prefix: &str, n| (0..n).map(|i| format!("{prefix}{i}")).collect();
     let runs = (0..sizes[2]).map(|r| run(r, sizes)).collect();
     let recorded = Recorded { train_ids: ids("t", sizes[0]), query_ids: ids("q", sizes[1]), runs };

@@ -2,6 +2,10 @@
 
 const decimals = (x) => (x < 0 ? "−" : "") + Math.abs(x).toFixed(2);
 
+/** With so many tables the texts come first: matrices and ranks are folded. */
+const MANY = 6;
+const isMany = () => run.tables.length > MANY;
+
 /** A matrix [M, M]; one of shares is never negative. */
 function matrix(caption, values) {
   const names = run.tables.map(({ name }) => name);
@@ -10,25 +14,33 @@ function matrix(caption, values) {
     if (a === b) return h("td", { class: "self" }, decimals(value));
     return h("td", { class: signOf(value), "--a": Math.abs(value).toFixed(3), title: `${names[a]}, ${names[b]}: ${exact(value)}` }, decimals(value));
   };
-  return h("table", { class: "matrix" },
+  return h("div", { class: "wide" }, h("table", { class: isMany() ? "matrix small" : "matrix" },
     h("caption", null, caption),
     h("thead", null, h("tr", null, h("td", { class: "self" }), names.map((name) => h("th", { scope: "col", title: name }, name)))),
     h("tbody", null, values.map((row, a) =>
-      h("tr", null, h("th", { scope: "row", title: names[a] }, names[a]), row.map((value, b) => cell(value, a, b))))));
+      h("tr", null, h("th", { scope: "row", title: names[a] }, names[a]), row.map((value, b) => cell(value, a, b)))))));
 }
 
-const agreement = (heading, { spearman, pearson, overlap }) =>
-  h("section", { class: "agreement" },
-    h("h2", null, heading),
-    h("div", { class: "matrices" },
-      matrix("Spearman", spearman),
-      matrix("Pearson", pearson),
-      matrix(`Overlap of the top ${whole(run.top)}`, overlap)));
+function agreement(heading, { spearman, pearson, overlap }) {
+  const title = h("h2", null, isMany() ? `Agreement: ${heading[0].toLowerCase()}${heading.slice(1)}` : heading);
+  const matrices = h("div", { class: "matrices" },
+    matrix("Spearman", spearman),
+    matrix("Pearson", pearson),
+    matrix(`Overlap of the top ${whole(run.top)}`, overlap));
+  return h("section", { class: "agreement" },
+    isMany() ? h("details", null, h("summary", null, title), matrices) : [title, matrices]);
+}
 
-/** Ranks of a row in the other tables. */
-const elsewhere = (row, own) => h("p", { class: "elsewhere" }, row.ranks.map((rank, i) =>
-  i !== own && h("span", { class: rank <= run.top && "shared", title: `rank ${whole(rank)} of ${run.tables[i].name}` },
-    `#${whole(rank)} ${run.tables[i].name}`)));
+/** Ranks of a row in the other tables; with many tables how often it is at their top. */
+function elsewhere(row, own) {
+  const ranks = h("p", { class: "elsewhere" }, row.ranks.map((rank, i) =>
+    i !== own && h("span", { class: rank <= run.top && "shared", title: `rank ${whole(rank)} of ${run.tables[i].name}` },
+      `#${whole(rank)} ${run.tables[i].name}`)));
+  if (!isMany()) return ranks;
+  const shared = row.ranks.filter((rank, i) => i !== own && rank <= run.top).length;
+  return h("details", { class: "ranks" },
+    h("summary", null, `at the top of ${shared} of ${run.tables.length - 1} others`), ranks);
+}
 
 function comparedText(row) {
   if (!row.text) return null;
@@ -76,7 +88,7 @@ function renderQuery(index) {
     ...[
       passage(query),
       h("p", { class: "caption" }, `Under each text its ranks in the other tables, bold within their top ${whole(run.top)}. Scores of different methods have different units.`),
-      h("div", { class: "beside", "--tables": run.tables.length }, run.tables.map((table, i) => tableColumn(table, query.lists[i], i))),
+      h("div", { class: isMany() ? "beside narrow" : "beside", "--tables": run.tables.length }, run.tables.map((table, i) => tableColumn(table, query.lists[i], i))),
       run.queries.length > 1 && agreement("On this query", query.agreement),
     ].filter(Boolean),
   );

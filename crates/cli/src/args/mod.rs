@@ -26,7 +26,7 @@ pub use evaluate::*;
 pub use fit::{FitArgs, FitMethod, LabelSource};
 pub use group::GroupArgs;
 pub use pbrf::{MinimiserArg, PbrfArgs};
-pub use score::{MeasurementArg, PerToken, ScoreArgs};
+pub use score::{CurvatureArg, MeasurementArg, PerToken, ScoreArgs};
 pub use simulate::*;
 pub use stages::{StageArgs, StageCurvature};
 pub use train::{TrainArgs, Vary};
@@ -144,7 +144,7 @@ pub struct ModelArgs {
 /// How rows are read.
 #[derive(Clone, Debug, Args)]
 pub struct DataArgs {
-    /// Training data: files or folders of jsonl, csv, parquet or text (.gz and .zst too)
+    /// Training data: files or folders of jsonl, csv, parquet, text or idx (.gz and .zst too)
     #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
     pub data: Vec<PathBuf>,
     #[command(flatten)]
@@ -161,7 +161,7 @@ pub struct DataArgs {
 #[derive(Clone, Debug, Args)]
 pub struct RowArgs {
     /// Format of the data files [default: by their names]
-    #[arg(long, value_name = "jsonl|csv|text|parquet")]
+    #[arg(long, value_name = "jsonl|csv|text|parquet|idx")]
     pub format: Option<String>,
     /// Label column of feature rows [default: label or target; in csv the last numeric column]
     #[arg(long, value_name = "NAME")]
@@ -255,6 +255,9 @@ pub struct QuickstartArgs {
     /// Output folder
     #[arg(long, value_name = "FOLDER", default_value = "etymon-quickstart")]
     pub out: PathBuf,
+    /// Then score three of the queries with every method, and write the page that shows their strongest texts side by side
+    #[arg(long)]
+    pub compare: bool,
     /// Start over, whatever is there
     #[arg(long)]
     pub overwrite: bool,

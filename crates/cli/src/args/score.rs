@@ -96,8 +96,12 @@ impl ScoreArgs {
 
 /// How queries are solved by products with the Gauss-Newton matrix.
 #[derive(Clone, Debug, Args)]
-#[command(next_help_heading = "Solving (ekfac-cg, astra, cg, lissa, arnoldi, datainf, dense)")]
+#[command(next_help_heading = "Solving (ekfac-cg, astra, cg, lissa, arnoldi, datainf, diagonal, dense)")]
 pub struct SolveArgs {
+    /// cg, dense: the Gauss-Newton matrix, or the true Hessian, which may be indefinite: a larger --damping helps. The Hessian is
+    /// computed in f64: for small models
+    #[arg(long, value_enum, default_value_t = CurvatureArg::GaussNewton)]
+    pub curvature: CurvatureArg,
     /// Train examples that products with the curvature are taken over, evenly spread over the data
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = positive())]
     pub solve_rows: usize,
@@ -113,6 +117,15 @@ pub struct SolveArgs {
     /// Seed of the start of arnoldi, of the batches of astra and lissa, and of drawn labels where λ needs them
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub solve_seed: u64,
+}
+
+/// The matrix that is inverted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CurvatureArg {
+    /// G.
+    GaussNewton,
+    /// The second derivative of the mean train loss.
+    Hessian,
 }
 
 /// What single methods need.

@@ -1,5 +1,7 @@
 //! `etymon quickstart`: the whole job on the shipped text, with the commands that a person would type.
 
+mod every_method;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -19,8 +21,10 @@ const CONFIG: &str = include_str!("../../assets/quickstart/train.toml");
 
 /// Share of the fact queries that must have a paraphrase of their fact as top proponent.
 const EXPECTED: f64 = 0.9;
-/// Queries whose ranking is printed.
+/// Queries whose ranking is printed, and that `--compare` asks every method.
 const SHOWN: [&str; 3] = ["fact-001", "fact-012", "Genesis 1:1"];
+/// The folder of the training.
+const TRAINED: &str = "run";
 
 pub fn run(args: &QuickstartArgs, context: Context) -> CommandResult {
     let out = &args.out;
@@ -64,7 +68,8 @@ pub fn run(args: &QuickstartArgs, context: Context) -> CommandResult {
         }
         step_of(&step, context)?;
     }
-    conclude(out, Path::new(&page), context)
+    let compared = args.compare.then(|| every_method::compare(out, args.overwrite, context)).transpose()?;
+    conclude(out, Path::new(&page), compared.as_deref(), context)
 }
 
 /// Shows a command and runs it.
@@ -79,6 +84,7 @@ pub fn step_of(step: &[&str], context: Context) -> Result<()> {
         Command::Fit(args) => super::fit::run(args, context)?,
         Command::Score(args) => super::score::run(args, context)?,
         Command::Report(args) => super::report::run(args, context)?,
+        Command::Compare(args) => super::compare::run(args, context)?,
         _ => Outcome::Done(Value::Null),
     };
     context.reporter.say("");
@@ -86,7 +92,7 @@ pub fn step_of(step: &[&str], context: Context) -> Result<()> {
 }
 
 /// Prints rankings and the check: is a paraphrase of the fact the top proponent of each fact query?
-fn conclude(out: &Path, page: &Path, context: Context) -> CommandResult {
+fn conclude(out: &Path, page: &Path, compared: Option<&Path>, context: Context) -> CommandResult {
     let report = read_report(&out.join("scores"), String::new(), None)?;
     let facts = facts_of_rows()?;
     let mut verdicts: BTreeMap<&str, Vec<(&str, bool)>> = BTreeMap::new();
@@ -117,9 +123,13 @@ fn conclude(out: &Path, page: &Path, context: Context) -> CommandResult {
             print(&format!("Missed: {}", missed.join(", ")));
         }
         print(&format!("\nRead them all: {}", page.display()));
+        if let Some(compared) = compared {
+            print(&format!("Every method side by side: {}", compared.display()));
+        }
     }
     let value = json!({
         "report": page,
+        "comparison": compared,
         "scores": out.join("scores"),
         "fact_queries": n, "fact_hits": hits,
         "flipped_queries": n_flipped, "flipped_hits": flipped,

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use etymon_data::Place;
 use etymon_store::{LossRow, StepRow, loss_segments, step_segments};
 
-use super::{find, foreign};
+use super::find;
+use super::foreign::{self, Numbered};
 use crate::{Result, SimulateError};
 
 /// Where a row is, in little memory: a file of the log, and a line or row from 1.
@@ -54,7 +55,7 @@ impl Log {
     fn table<R>(
         &mut self,
         name: &str,
-        read: fn(&Path, &str) -> Result<Vec<(u64, R)>>,
+        read: fn(&Path, &str) -> Result<Numbered<R>>,
         own: impl Iterator<Item = etymon_store::Result<(PathBuf, Vec<R>)>>,
     ) -> Result<Vec<(At, R)>> {
         let mut files = find::files(&self.folder, name);

@@ -4,7 +4,7 @@ use etymon_curvature::CurvatureError;
 use etymon_data::Example;
 use etymon_model::{Measurement, Model, ModelError, Task};
 
-use crate::args::{MeasurementArg, ScoreArgs};
+use crate::args::{CurvatureArg, MeasurementArg, ScoreArgs};
 use crate::error::{CliError, Result};
 use crate::method::{ScoreMethod, Way};
 use crate::open::{Opened, Work, open_factors, read_queries};
@@ -28,6 +28,9 @@ pub fn methods(args: &ScoreArgs) -> Result<Vec<ScoreMethod>> {
         if args.self_influence && method.metric().is_none() {
             let problem = format!("self-influence needs ekfac, kfac or grad-dot; {} is for queries", method.name());
             return usage("--method", problem);
+        }
+        if args.solve.curvature == CurvatureArg::Hessian && !matches!(method, ScoreMethod::Cg | ScoreMethod::Dense) {
+            return usage("--curvature", format!("hessian is for cg and dense, not for {}", method.name()));
         }
         if method.way() == Way::Checkpoints && args.other.checkpoints.is_empty() {
             let problem = format!("is missing; --method {} needs the checkpoints of the training", method.name());

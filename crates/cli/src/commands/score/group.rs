@@ -16,7 +16,7 @@ use super::job::{Clock, Job};
 use super::load::With;
 use super::rows::write_queries;
 use super::solver::{inverse, named, precondition, report};
-use crate::args::{GroupArgs, ScoreArgs};
+use crate::args::{CurvatureArg, GroupArgs, ScoreArgs};
 use crate::commands::{CommandResult, Context, Outcome, aligned, print};
 use crate::error::{CliError, Result};
 
@@ -30,6 +30,10 @@ pub fn run(args: &GroupArgs, context: Context) -> CommandResult {
     if !args.method.inverts() {
         let problem = format!("{} is no inverse of the curvature, which groups need", args.method.name());
         return Err(CliError::Usage { option: "--method", problem });
+    }
+    if args.solve.curvature == CurvatureArg::Hessian {
+        let problem = "groups take Gauss-Newton products over their examples: gauss-newton".to_owned();
+        return Err(CliError::Usage { option: "--curvature", problem });
     }
     let score = args.score();
     let inputs = Inputs::open(&score)?;

@@ -73,6 +73,7 @@ fn solved(args: &ScoreArgs, method: ScoreMethod, model: &Model<Work>, counted: &
     let seen = match method {
         ScoreMethod::Arnoldi => steps * examples,
         ScoreMethod::Astra | ScoreMethod::Lissa => n_queries * steps * (args.solve.solve_batch as u64).min(examples),
+        ScoreMethod::Diagonal => examples,
         // A product for each column of the matrix.
         ScoreMethod::Dense => model.layers().iter().map(|s| s.d_out * s.d_in).sum::<usize>() as u64 * examples,
         _ => n_queries * steps * examples,

@@ -6,6 +6,7 @@ mod config;
 mod earlier;
 mod gradients;
 pub mod group;
+mod hessian;
 mod job;
 mod load;
 mod other;

@@ -2,15 +2,17 @@
 
 use etymon_attribution::{AttributionError, Queries, Rank};
 use etymon_curvature::inverse::{
-    CgOptions, DataInf, EkfacInverse, GaussNewton, LinearOperator, Solved, Solver, Way, lambda_of_gradients,
+    CgOptions, DataInf, DiagonalInverse, EkfacInverse, GaussNewton, LinearOperator, Solved, Solver, Way,
+    lambda_of_gradients,
 };
 use etymon_curvature::{CurvatureError, Preconditioner};
 use etymon_data::Batch;
 use etymon_model::{Model, Objective};
 use etymon_tensor::Matrix;
 
+use super::hessian::{self, HessianInverse};
 use super::job::Job;
-use crate::args::ScoreArgs;
+use crate::args::{CurvatureArg, ScoreArgs};
 use crate::commands::Context;
 use crate::error::{CliError, Result};
 use crate::estimate::solved_at_once;
@@ -28,7 +30,9 @@ pub enum Inverse<'a> {
     /// By products with G.
     Solver(Solver<'a, Work>),
     DataInf(DataInf<'a, Work>),
+    Diagonal(DiagonalInverse<Work>),
     Ekfac(EkfacInverse<'a, Work>),
+    Hessian(HessianInverse<'a>),
 }
 
 /// (G + λI)⁻¹ by the factors of `preconditioner`, or by products over `batches` where the method solves.
@@ -45,8 +49,8 @@ pub fn inverse<'a>(
     Ok(Inverse::Ekfac(EkfacInverse::new(model.backend(), preconditioner, model.layers().len())?.ok_or_else(missing)?))
 }
 
-/// (G + λI)⁻¹ with G over `batches`. λ is that of `preconditioner`, or of gradients with drawn labels where that is the identity;
-/// of DataInf, of gradients with the data's labels, as in its paper.
+/// (G + λI)⁻¹ with G, or the true Hessian, over `batches`. λ is that of `preconditioner`, or of gradients with drawn labels where
+/// that is the identity; of DataInf, of gradients with the data's labels, as in its paper; of the diagonal, relative to its own mean.
 fn solver<'a>(
     (args, method): (&ScoreArgs, ScoreMethod),
     model: &'a Model<Work>,
@@ -57,11 +61,19 @@ fn solver<'a>(
     if method == ScoreMethod::DataInf {
         return Ok(Inverse::DataInf(DataInf::new(model, batches, Objective::TrainLoss, args.damping)?));
     }
+    let drawn = Objective::SampledLoss { seed };
+    if method == ScoreMethod::Diagonal {
+        return Ok(Inverse::Diagonal(DiagonalInverse::new(model, batches, drawn, args.damping)?));
+    }
     let ekfac = EkfacInverse::new(model.backend(), preconditioner, model.layers().len())?;
     let lambda = match &ekfac {
         Some(ekfac) => ekfac.lambda(),
-        None => lambda_of_gradients(model, batches, Objective::SampledLoss { seed }, args.damping)?,
+        None => lambda_of_gradients(model, batches, drawn, args.damping)?,
     };
+    if args.solve.curvature == CurvatureArg::Hessian {
+        let way = if method == ScoreMethod::Dense { hessian::Way::Dense } else { hessian::Way::Cg(cg(args, method)) };
+        return Ok(Inverse::Hessian(HessianInverse::new(model, batches, lambda, way)?));
+    }
     let starts = matches!(method, ScoreMethod::EkfacCg | ScoreMethod::Astra);
     let g = GaussNewton::new(model, batches).in_parts_of(examples_per_step(args, method));
     let solver = Solver::new(g, lambda, ekfac.filter(|_| starts), way(args, method));
@@ -134,12 +146,14 @@ pub fn examples_per_step(args: &ScoreArgs, method: ScoreMethod) -> usize {
     if is_stochastic { args.solve.solve_batch } else { usize::MAX }
 }
 
+fn cg(args: &ScoreArgs, method: ScoreMethod) -> CgOptions {
+    CgOptions { max_steps: args.steps(method), tolerance: args.solve.tolerance }
+}
+
 fn way(args: &ScoreArgs, method: ScoreMethod) -> Way {
     let (steps, seed) = (args.steps(method), args.solve.solve_seed);
     match method {
-        ScoreMethod::EkfacCg | ScoreMethod::Cg => {
-            Way::Cg(CgOptions { max_steps: steps, tolerance: args.solve.tolerance })
-        }
+        ScoreMethod::EkfacCg | ScoreMethod::Cg => Way::Cg(cg(args, method)),
         ScoreMethod::Astra | ScoreMethod::Lissa => Way::Neumann { steps, repeats: REPEATS, seed },
         ScoreMethod::Arnoldi => Way::Lanczos { steps, rank: steps, seed },
         _ => Way::Dense,
@@ -156,7 +170,9 @@ impl Inverse<'_> {
         match self {
             Self::Solver(solver) => solver,
             Self::DataInf(datainf) => datainf,
+            Self::Diagonal(diagonal) => diagonal,
             Self::Ekfac(ekfac) => ekfac,
+            Self::Hessian(hessian) => hessian,
         }
     }
 }

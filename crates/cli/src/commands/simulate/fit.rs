@@ -64,6 +64,11 @@ fn result(folder: &RunFolder, simulator: &Simulator, runs: &Runs, context: Conte
             |scale| format!("scale of the scores {scale:.3e}")
         )
     ));
+    if facts["scale"].as_f64().is_some_and(|scale| scale < 0.0) {
+        context
+            .reporter
+            .say("the best scale is negative: where the scores say that losses fall, they rise in these runs");
+    }
     if !unseen.is_empty() {
         let first: Vec<&str> = unseen.iter().take(5).map(|id| id.as_str()).collect();
         context.reporter.say(format!("{} train examples are in no fitted run: {} …", unseen.len(), first.join(", ")));

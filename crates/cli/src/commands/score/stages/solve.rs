@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use etymon_attribution::{Queries, Rank, StageQueries};
 use etymon_curvature::inverse::{
-    CgOptions, Damped, Dense, EkfacInverse, GaussNewton, Hessian, LinearOperator, conjugate_gradient,
+    CgOptions, Damped, Dense, EkfacInverse, GaussNewton, Hessian, LinearOperator, conjugate_gradients,
     lambda_of_gradients,
 };
 use etymon_curvature::{CurvatureError, Damping, Factors, Preconditioner, Spectrum};
@@ -159,7 +159,8 @@ impl<B: Folds> LinearOperator<B> for Inverse<'_, B> {
             ekfac => {
                 let damped = Damped { backend, inner: self.curvature.as_ref(), lambda: &self.lambda };
                 let ekfac = ekfac.as_ref().map(|p| p as &dyn LinearOperator<B>);
-                let solution = conjugate_gradient(backend, &damped, v, ekfac, self.options)?;
+                let solved = conjugate_gradients(backend, &damped, &[v], ekfac, self.options)?;
+                let Some(solution) = solved.into_iter().next() else { return Ok(Vec::new()) };
                 let left = solution.residuals.last().copied().unwrap_or(0.0);
                 self.residual.set(self.residual.get().max(left));
                 Ok(solution.x)
