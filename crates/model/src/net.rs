@@ -222,12 +222,13 @@ impl Net {
         let back = if self.task == Task::Classification {
             head::gauss_newton(tangents, last, (&input, &moved), &stack.examples, to)?
         } else {
-            let of_values = |((tangents, din), to): ((&Tangents<'_, B>, &Option<B::Tensor>), &mut Consumer<'_, B>)| {
+            let mut back = Vec::with_capacity(moved.len());
+            for ((tangents, din), to) in tangents.iter().zip(&moved).zip(to.iter_mut()) {
                 let dout = tangents.linear(last, &input, din.as_ref())?;
                 last.hand_to(to, (backend, params), &input, &dout, rows(&stack.examples))?;
-                last.backward(backend, params, &dout)
-            };
-            tangents.iter().zip(&moved).zip(to.iter_mut()).map(of_values).collect::<Result<_>>()?
+                back.push(last.backward(backend, params, &dout)?);
+            }
+            back
         };
         for (back, to) in back.into_iter().zip(to) {
             self.backward(backend, params, &inputs, Some(back), &stack, to)?;

@@ -45,19 +45,21 @@ pub(super) fn residual<B: Backend>(backend: &B, v: &[B::Tensor], ax: &[B::Tensor
 pub(super) fn relative_residuals<B: Backend>(
     backend: &B,
     a: &dyn LinearOperator<B>,
-    (xs, vs): (&[Vec<B::Tensor>], &[&[B::Tensor]]),
+    xs: &[Vec<B::Tensor>],
+    vs: &[&[B::Tensor]],
     before: f64,
 ) -> Result<Vec<f64>> {
     let products = a.apply_all(&views(xs))?;
-    let relative = |(right_side, (product, v)): (usize, (Vec<B::Tensor>, &&[B::Tensor]))| {
-        let r = residual(backend, v, &product)?;
+    let mut relative = Vec::with_capacity(vs.len());
+    for (right_side, (product, v)) in products.iter().zip(vs).enumerate() {
+        let r = residual(backend, v, product)?;
         let (square, of) = (dot(backend, &r, &r)?, dot(backend, v, v)?);
-        if square.is_finite() && of.is_finite() {
-            return Ok(if of > 0.0 { (square / of).sqrt() } else { 0.0 });
+        if !(square.is_finite() && of.is_finite()) {
+            return Err(CurvatureError::Solve { right_side, products: before, problem: Stuck::NotFinite });
         }
-        Err(CurvatureError::Solve { right_side, products: before, problem: Stuck::NotFinite })
-    };
-    products.into_iter().zip(vs).enumerate().map(relative).collect()
+        relative.push(if of > 0.0 { (square / of).sqrt() } else { 0.0 });
+    }
+    Ok(relative)
 }
 
 /// The directions, borrowed.

@@ -62,7 +62,7 @@ pub fn neumann<B: Backend>(
         }
     }
     let products = examples as f64 / g.n_examples().max(1) as f64;
-    let residuals = relative_residuals(backend, &Damped { backend, inner: g, lambda }, (&means, vs), products)?;
+    let residuals = relative_residuals(backend, &Damped { backend, inner: g, lambda }, &means, vs, products)?;
     let solution = |(x, residual)| Solution { x, products: products + 1.0, residuals: vec![residual] };
     Ok(means.into_iter().zip(residuals).map(solution).collect())
 }

@@ -122,7 +122,7 @@ impl<'a, B: Backend> Solver<'a, B> {
                 let scaled = |v: &[B::Tensor]| by_root(backend, &self.lambda, v);
                 let x = |v: &&[B::Tensor]| Ok(scaled(&pairs.solve(backend, &scaled(v), 1.0)?));
                 let xs = vs.iter().map(x).collect::<Result<Vec<_>>>()?;
-                let residuals = relative_residuals(backend, &damped, (&xs, vs), self.products.get())?;
+                let residuals = relative_residuals(backend, &damped, &xs, vs, self.products.get())?;
                 let measured = xs.into_iter().zip(residuals).map(|(x, residual)| found(x, residual));
                 Ok(measured.map(|found| Solution { products: 1.0, ..found }).collect())
             }

@@ -30,9 +30,9 @@ pub enum Inverse<'a> {
     /// By products with G.
     Solver(Solver<'a, Work>),
     DataInf(DataInf<'a, Work>),
-    Diagonal(DiagonalInverse<Work>),
+    Diagonal(DiagonalInverse<'a, Work>),
     Ekfac(EkfacInverse<'a, Work>),
-    Hessian(HessianInverse<'a>),
+    Hessian(Box<HessianInverse<'a>>),
 }
 
 /// (G + λI)⁻¹ by the factors of `preconditioner`, or by products over `batches` where the method solves.
@@ -72,7 +72,7 @@ fn solver<'a>(
     };
     if args.solve.curvature == CurvatureArg::Hessian {
         let way = if method == ScoreMethod::Dense { hessian::Way::Dense } else { hessian::Way::Cg(cg(args, method)) };
-        return Ok(Inverse::Hessian(HessianInverse::new(model, batches, lambda, way)?));
+        return Ok(Inverse::Hessian(Box::new(HessianInverse::new(model, batches, lambda, way)?)));
     }
     let starts = matches!(method, ScoreMethod::EkfacCg | ScoreMethod::Astra);
     let g = GaussNewton::new(model, batches).in_parts_of(examples_per_step(args, method));
@@ -172,7 +172,7 @@ impl Inverse<'_> {
             Self::DataInf(datainf) => datainf,
             Self::Diagonal(diagonal) => diagonal,
             Self::Ekfac(ekfac) => ekfac,
-            Self::Hessian(hessian) => hessian,
+            Self::Hessian(hessian) => hessian.as_ref(),
         }
     }
 }
