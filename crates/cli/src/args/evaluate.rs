@@ -48,6 +48,7 @@ pub struct TruthArgs {
     #[arg(
         long,
         value_name = "TRAIN.toml",
+        required = false,
         required_unless_present = "stages",
         default_value_if("stages", clap::builder::ArgPredicate::IsPresent, "PRETRAIN")
     )]
