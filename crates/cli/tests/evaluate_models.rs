@@ -66,3 +66,19 @@ fn convolutional_networks_are_retrained_as_the_plain_command_trains_them() {
     let (data, queries) = (temp.at("train.csv"), temp.at("q.csv"));
     changes_are_those_of_the_plain_command(&temp, config, &["--label", "y", "--data", &data, "--queries", &queries]);
 }
+
+#[test]
+fn wrong_labels_are_found_by_a_convolutional_network() {
+    let temp = Lm::new();
+    std::fs::write(temp.at("train.csv"), few("digits/train.csv", 401)).unwrap();
+    let config = "out = 'run'\ndata = ['train.csv']\nlabel = 'y'\nlr = 0.003\nepochs = 4\n[architecture]\n\
+                  model_type = 'convnet'\ninput = [1, 8, 8]\ntask = 'classification'\nlayers = [{ conv = { channels = 4, \
+                  kernel = 3, padding = 1 } }, 'relu', { max_pool = 2 }, 'flatten', { linear = 10 }]\n";
+    std::fs::write(temp.at("train.toml"), config).unwrap();
+    let value = ok(&["evaluate", "mislabel", "--config", &temp.at("train.toml"), "--out", &temp.at("out")]);
+    for method in value["methods"].as_array().unwrap() {
+        let auc = method["auc"]["value"].as_f64().unwrap();
+        println!("{method}");
+        assert!(auc > 0.8, "{method}");
+    }
+}

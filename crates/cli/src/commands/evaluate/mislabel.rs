@@ -6,7 +6,7 @@ use etymon_data::{BatchLimits, Content, Example, Target};
 use etymon_evaluate::plot::bars;
 use etymon_evaluate::statistics::bootstrap;
 use etymon_evaluate::{Interval, auc, flips};
-use etymon_model::{ModelConfig, Task};
+use etymon_model::Task;
 use etymon_store::{ScoreTable, write_atomic};
 use etymon_train::{Job, losses};
 use serde_json::json;
@@ -22,10 +22,8 @@ pub fn run(args: &MislabelArgs, context: Context) -> CommandResult {
     check_out(&args.out, "mislabel")?;
     let seed = context.global.seed.unwrap_or(0);
     let (job, loaded, _) = open_job(&args.config)?;
-    let classes = match loaded.model.config() {
-        ModelConfig::Mlp(config) if config.task == Task::Classification => config.sizes.last().copied().unwrap_or(0),
-        _ => 0,
-    };
+    let shape = loaded.model.config().rows().filter(|shape| shape.task == Task::Classification);
+    let classes = shape.map_or(0, |shape| shape.outputs);
     if classes < 2 || !loaded.plan.excluded.is_empty() {
         let problem = "must be of a classifier of features with two classes or more, without `exclude`".to_owned();
         return Err(CliError::Usage { option: "--config", problem });

@@ -13,7 +13,7 @@ use crate::method::ScoreMethod;
 const LISTED: &str = "5";
 /// Train examples that the solvers take products over, those of a step of a stochastic series, and dimensions of TRAK: with the
 /// defaults there are about ten times as many products.
-const SMALL: [&str; 6] = ["--solve-rows", "100", "--solve-batch", "8", "--trak-dim", "256"];
+const SMALL: [&str; 6] = ["--solve-rows", "100", "--solve-batch", "8", "--trak-dim", "64"];
 
 /// The methods that rank train examples for a query of this model: not `dense`, whose matrix would be too large, nor
 /// `self-influence`, which has no queries.
