@@ -282,7 +282,7 @@ fn every_iteration_says_how_far_it_came_and_tells_the_truth() {
         ("arnoldi", Way::Lanczos { steps: 5, rank: 5, seed: 5 }),
     ] {
         let solver = Solver::new(GaussNewton::new(&model, &parts), lambda.clone(), None, way).unwrap();
-        let twice: Vec<Matrix<f32>> = v.iter().map(|v| Matrix::clone(v)).collect();
+        let twice: Vec<Matrix<f32>> = v.iter().map(Matrix::clone).collect();
         let zeros = model.zero_direction();
         let found = solver.apply_all(&[&v, &zeros, &twice]).unwrap();
         let solved = solver.take_solved();
