@@ -28,10 +28,10 @@ fn prepared() -> Lm {
     write("pre.jsonl", &rows(N, 3, 0));
     write("fine.jsonl", &rows(24, 2, 3));
     write("q.jsonl", &rows(5, 2, 8));
-    let how = "epochs = 60\nbatch_size = 12\nlr = 0.1\noptimizer = \"sgd\"\nweight_decay = 0.02\nreduction = \"example_mean\"\n";
+    let how = "epochs = 800\nbatch_size = 48\nlr = 0.1\nschedule = \"cosine\"\noptimizer = \"sgd\"\nweight_decay = 0.05\nreduction = \"example_mean\"\n";
     let new = "[architecture]\nmodel_type = \"mlp\"\nsizes = [4, 5, 3]\nactivation = \"tanh\"\n";
     write("pre.toml", &format!("out = \"pre\"\ndata = [\"pre.jsonl\"]\n{how}{new}"));
-    for (name, tie) in [("fixed", "frozen = \"layers.0\""), ("updated", "proximity = 0.05"), ("loose", "")] {
+    for (name, tie) in [("fixed", "frozen = \"layers.0\""), ("updated", "proximity = 0.5"), ("loose", "")] {
         let from = format!("out = \"{name}\"\nmodel = \"pre/model\"\ndata = [\"fine.jsonl\"]\n{how}");
         write(&format!("{name}.toml"), &format!("{from}[finetune]\nnew_head = true\noutputs = 2\n{tie}\n"));
     }
@@ -45,7 +45,7 @@ fn score(temp: &Lm, fine: &str, out: &str, more: &[&str]) -> Value {
     let stages = format!("{},{}", temp.at("pre"), temp.at(fine));
     let (data, queries, out) = (temp.at("pre.jsonl"), temp.at("q.jsonl"), temp.at(out));
     let base = ["score", "--stages", &stages, "--data", &data, "--queries", &queries, "--out", &out];
-    ok(&[&base[..], &["--damping", "abs:0.02"], more].concat())
+    ok(&[&base[..], &["--damping", "abs:0.05"], more].concat())
 }
 
 /// All scores of a table, query after query.
@@ -65,7 +65,7 @@ fn both_stages_are_scored_and_conjugate_gradients_agree_with_the_dense_solve() {
     let temp = prepared();
     for fine in ["fixed", "updated"] {
         let (dense, cg) = (format!("{fine}-dense"), format!("{fine}-cg"));
-        let more = ["--finetune-damping", "abs:0.02", "--per-layer"];
+        let more = ["--finetune-damping", "abs:0.05", "--per-layer"];
         let found = score(&temp, fine, &dense, &[&["--method", "dense"], &more[..]].concat());
         let solving = ["--method", "cg", "--tolerance", "1e-6", "--steps", "200"];
         score(&temp, fine, &cg, &[&solving[..], &more[..]].concat());
@@ -103,10 +103,10 @@ fn ekfac_of_both_stages_with_a_firm_pull_is_that_with_a_frozen_embedding() {
     let (data, queries, fine) = (temp.at("pre.jsonl"), temp.at("q.jsonl"), temp.at("fine.jsonl"));
     let base = ["score", "--stages", &bare, "--data", &data, "--queries", &queries, "--finetune-data", &fine];
     let out = temp.at("firm");
-    let more = ["--damping", "abs:0.02", "--proximity", "abs:1e6", "--out", &out];
+    let more = ["--damping", "abs:0.05", "--proximity", "abs:1e6", "--out", &out];
     ok(&[&base[..], &factors, &more].concat());
     let plain = temp.at("plain");
-    let more = ["--damping", "abs:0.02", "--proximity", "abs:1e7", "--out", &plain];
+    let more = ["--damping", "abs:0.05", "--proximity", "abs:1e7", "--out", &plain];
     ok(&[&base[..], &factors, &more].concat());
     let error = relative_error(&table(&temp, "firm/pretraining"), &table(&temp, "plain/pretraining"));
     assert!(error < 1e-4, "{error}");
@@ -117,22 +117,23 @@ fn ekfac_of_both_stages_with_a_firm_pull_is_that_with_a_frozen_embedding() {
 #[test]
 fn both_stages_are_retrained_and_harmful_groups_are_listed() {
     let temp = prepared();
-    score(&temp, "updated", "s", &["--method", "dense", "--finetune-damping", "abs:0.02"]);
+    score(&temp, "updated", "s", &["--method", "dense", "--finetune-damping", "abs:0.05"]);
     let stages = format!("{},{}", temp.at("pre.toml"), temp.at("updated.toml"));
     let (queries, scores, out) = (temp.at("q.jsonl"), temp.at("s/pretraining"), temp.at("e"));
     let base = ["evaluate", "leave-k-out", "--stages", &stages, "--queries", &queries, "--scores", &scores];
-    let found = ok(&[&base[..], &["--groups", "12", "--size", "6", "--out", &out]].concat());
+    let found = ok(&[&base[..], &["--groups", "12", "--size", "1", "--removal", "shrink", "--out", &out]].concat());
     let method = &found["methods"][0];
     let pearson = method["pearson"]["value"].as_f64().unwrap();
-    assert!(pearson > 0.5, "{pearson}");
+    assert!(pearson > 0.8, "{pearson}");
     let groups = method["by_group"].as_array().unwrap();
     let predicted: Vec<f64> = groups.iter().map(|g| g["predicted"].as_f64().unwrap()).collect();
     assert!(groups.len() == 12 && predicted.is_sorted_by(|a, b| a >= b), "{predicted:?}");
     // The second stage counts: another one, with the same first, is trained anew.
     let other = format!("{},{}", temp.at("pre.toml"), temp.at("fixed.toml"));
     let args = ["evaluate", "leave-k-out", "--stages", &other, "--queries", &queries, "--scores", &scores];
-    let again = ok(&[&args[..], &["--groups", "12", "--size", "6", "--out", &out]].concat());
-    assert_eq!(again["settings"]["retrainings"]["trained"], 13);
+    let again = ok(&[&args[..], &["--groups", "12", "--size", "1", "--removal", "shrink", "--out", &out]].concat());
+    let trained = |result: &Value| result["settings"]["retrainings"]["trained"].as_u64().unwrap();
+    assert_eq!((trained(&again), trained(&found) > 10), (trained(&found), true));
 }
 
 #[test]
