@@ -1,6 +1,7 @@
 //! Plots as SVG.
 
 use plotters::coord::Shift;
+use plotters::coord::ranged1d::Ranged;
 use plotters::prelude::*;
 
 use crate::statistics::Interval;
@@ -97,23 +98,69 @@ pub fn series(title: &str, x_axis: &str, y_axis: &str, all: &[Series], joined: J
             .build_cartesian_2d(xs, ys)
             .map_err(wrong)?;
         chart.configure_mesh().x_desc(x_axis).y_desc(y_axis).light_line_style(WHITE).draw().map_err(wrong)?;
-        for (i, one) in all.iter().enumerate() {
-            let color = COLORS[i % COLORS.len()];
-            let drawn = match joined {
-                Joined::Lines => chart.draw_series(LineSeries::new(one.points.iter().copied(), color.stroke_width(2))),
-                Joined::Points => {
-                    chart.draw_series(one.points.iter().map(|&at| Circle::new(at, 2, color.mix(0.4).filled())))
-                }
-            };
-            drawn
-                .map_err(wrong)?
-                .label(one.name.clone())
-                .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], color.filled()));
-        }
-        chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK).draw().map_err(wrong)?;
+        draw(&mut chart, all, joined)?;
         root.present().map_err(wrong)?;
     }
     Ok(svg)
+}
+
+/// Charts side by side, each with a title, lines and logarithmic axes of the same ranges. Points that are not positive are left out.
+///
+/// # Errors
+/// What the drawing library refuses.
+pub fn log_panels(title: &str, (x_axis, y_axis): (&str, &str), panels: &[(String, Vec<Series>)]) -> Result<String> {
+    let mut svg = String::new();
+    {
+        let rows = panels.len().div_ceil(2).max(1);
+        let root = canvas(&mut svg, 40 + 330 * rows as u32)?.titled(title, ("sans-serif", 16)).map_err(wrong)?;
+        let is_positive = |p: &&(f64, f64)| p.0 > 0.0 && p.1 > 0.0 && p.0.is_finite() && p.1.is_finite();
+        let points = || panels.iter().flat_map(|(_, all)| all).flat_map(|s| s.points.iter().filter(is_positive));
+        let [xs, ys] = [range(points().map(|p| p.0.log10())), range(points().map(|p| p.1.log10()))];
+        let powers = |r: std::ops::Range<f64>| (10f64.powf(r.start)..10f64.powf(r.end)).log_scale();
+        for (area, (name, all)) in root.split_evenly((rows, 2)).iter().zip(panels) {
+            let mut chart = ChartBuilder::on(area)
+                .caption(name, ("sans-serif", 14))
+                .margin(8)
+                .x_label_area_size(38)
+                .y_label_area_size(58)
+                .build_cartesian_2d(powers(xs.clone()), powers(ys.clone()))
+                .map_err(wrong)?;
+            let short = |x: &f64| if (0.1..1e4).contains(x) { format!("{x}") } else { format!("{x:e}") };
+            let mut mesh = chart.configure_mesh();
+            mesh.x_desc(x_axis).y_desc(y_axis).light_line_style(WHITE);
+            mesh.x_label_formatter(&short).y_label_formatter(&short).draw().map_err(wrong)?;
+            let kept = |s: &Series| Series {
+                name: s.name.clone(),
+                points: s.points.iter().filter(is_positive).copied().collect(),
+            };
+            draw(&mut chart, &all.iter().map(kept).collect::<Vec<_>>(), Joined::Lines)?;
+        }
+        root.present().map_err(wrong)?;
+    }
+    Ok(svg)
+}
+
+/// Draws series and a legend.
+fn draw<'a, X, Y>(
+    chart: &mut ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>,
+    all: &[Series],
+    joined: Joined,
+) -> Result<()>
+where
+    X: Ranged<ValueType = f64>,
+    Y: Ranged<ValueType = f64>,
+{
+    for (i, one) in all.iter().enumerate() {
+        let color = COLORS[i % COLORS.len()];
+        let points = one.points.iter().copied();
+        let drawn = match joined {
+            Joined::Lines => chart.draw_series(LineSeries::new(points, color.stroke_width(2))),
+            Joined::Points => chart.draw_series(points.map(|at| Circle::new(at, 2, color.mix(0.4).filled()))),
+        };
+        let legend = drawn.map_err(wrong)?.label(one.name.clone());
+        legend.legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], color.filled()));
+    }
+    chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK).draw().map_err(wrong)
 }
 
 fn canvas(svg: &mut String, height: u32) -> Result<DrawingArea<SVGBackend<'_>, Shift>> {

@@ -190,7 +190,7 @@ impl<T: Clone> Search<T> {
 
     /// Whether yᵀ M y is positive, of a y whose square is given. It ends the search where it is not because of rounding.
     fn is_positive(&mut self, what: &'static str, value: f64, square: f64) -> Result<bool> {
-        if value.is_nan() || value.is_infinite() {
+        if !value.is_finite() {
             return Err(self.stuck(Stuck::NotFinite));
         }
         if value <= 0.0 && self.solution.residual() > EXACT {

@@ -123,7 +123,7 @@ pub fn report(context: Context, (args, method): (&ScoreArgs, ScoreMethod), names
 /// The warning of solutions that are rough, if any is.
 fn warning((args, method): (&ScoreArgs, ScoreMethod), names: &[String], solved: &[Solved]) -> Option<String> {
     let (most, limit) = match way(args, method) {
-        Way::Cg(options) => (options.tolerance, format!("--tolerance {}", options.tolerance)),
+        Way::Cg(options) => (options.tolerance, format!("--tolerance {:e}", options.tolerance)),
         _ => (ROUGH, ROUGH.to_string()),
     };
     let rough = solved.iter().zip(names).filter(|(solved, _)| solved.residual > most);
@@ -211,7 +211,7 @@ mod tests {
         let solved = [1e-4, 0.02, 0.01].map(|residual| Solved { products: 50.0, residual });
         let cg = warning((&args(&[]), ScoreMethod::Cg), &names, &solved);
         let text = "warning: cg did not converge: relative residual 2.0e-2 of query `b` after 50 products, above --tolerance \
-                    0.001 (2 of 3 solves): raise --steps (now 50) or --damping (now rel:0.1)";
+                    1e-3 (2 of 3 solves): raise --steps (now 50) or --damping (now rel:0.1)";
         assert_eq!(cg.as_deref(), Some(text));
         assert_eq!(warning((&args(&["--tolerance", "0.05"]), ScoreMethod::Cg), &names, &solved), None);
         assert_eq!(warning((&args(&[]), ScoreMethod::Astra), &names, &solved), None);
