@@ -12,7 +12,7 @@ use crate::method::ScoreMethod;
 /// Proponents of each method on the page.
 const LISTED: &str = "5";
 /// Train examples that the solvers take products over, those of a step of a stochastic series, and dimensions of TRAK: with the
-/// defaults there are about ten times as many products.
+/// defaults there are at least eight times as many products.
 const SMALL: [&str; 6] = ["--solve-rows", "100", "--solve-batch", "8", "--trak-dim", "64"];
 
 /// The methods that rank train examples for a query of this model: not `dense`, whose matrix would be too large, nor
