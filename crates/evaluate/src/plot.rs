@@ -98,7 +98,7 @@ pub fn series(title: &str, x_axis: &str, y_axis: &str, all: &[Series], joined: J
             .build_cartesian_2d(xs, ys)
             .map_err(wrong)?;
         chart.configure_mesh().x_desc(x_axis).y_desc(y_axis).light_line_style(WHITE).draw().map_err(wrong)?;
-        draw(&mut chart, all, joined)?;
+        draw(&mut chart, all, joined, SeriesLabelPosition::MiddleRight)?;
         root.present().map_err(wrong)?;
     }
     Ok(svg)
@@ -133,18 +133,20 @@ pub fn log_panels(title: &str, (x_axis, y_axis): (&str, &str), panels: &[(String
                 name: s.name.clone(),
                 points: s.points.iter().filter(is_positive).copied().collect(),
             };
-            draw(&mut chart, &all.iter().map(kept).collect::<Vec<_>>(), Joined::Lines)?;
+            let kept: Vec<_> = all.iter().map(kept).collect();
+            draw(&mut chart, &kept, Joined::Lines, SeriesLabelPosition::LowerLeft)?;
         }
         root.present().map_err(wrong)?;
     }
     Ok(svg)
 }
 
-/// Draws series and a legend.
+/// Draws series, and a legend where no curve is expected.
 fn draw<'a, X, Y>(
     chart: &mut ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>,
     all: &[Series],
     joined: Joined,
+    legend: SeriesLabelPosition,
 ) -> Result<()>
 where
     X: Ranged<ValueType = f64>,
@@ -157,10 +159,11 @@ where
             Joined::Lines => chart.draw_series(LineSeries::new(points, color.stroke_width(2))),
             Joined::Points => chart.draw_series(points.map(|at| Circle::new(at, 2, color.mix(0.4).filled()))),
         };
-        let legend = drawn.map_err(wrong)?.label(one.name.clone());
-        legend.legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], color.filled()));
+        let labelled = drawn.map_err(wrong)?.label(one.name.clone());
+        labelled.legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], color.filled()));
     }
-    chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK).draw().map_err(wrong)
+    let labels = &mut chart.configure_series_labels();
+    labels.position(legend).background_style(WHITE.mix(0.8)).border_style(BLACK).draw().map_err(wrong)
 }
 
 fn canvas(svg: &mut String, height: u32) -> Result<DrawingArea<SVGBackend<'_>, Shift>> {
