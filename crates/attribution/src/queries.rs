@@ -190,16 +190,6 @@ impl<B: Folds> Queries<B> {
     }
 }
 
-struct QueryTap<'a, B: Folds> {
-    backend: &'a B,
-    specs: &'a [LayerSpec],
-    queries: &'a [Example],
-    preconditioner: Preconditioner<'a>,
-    forms: Vec<Form>,
-    layers: Vec<LayerQueries<B>>,
-    first_query: usize,
-}
-
 /// Room for the queries of each layer.
 fn empty_layers<B: Folds>(backend: &B, specs: &[LayerSpec], n: usize, rank: Rank) -> Vec<LayerQueries<B>> {
     specs.iter().map(|spec| Form::of(spec, n, rank, None).empty(backend, spec, n)).collect()
@@ -218,6 +208,16 @@ fn keep<B: Folds>(
         kept.keep(backend, spec, query, m, None)?;
     }
     Ok(())
+}
+
+struct QueryTap<'a, B: Folds> {
+    backend: &'a B,
+    specs: &'a [LayerSpec],
+    queries: &'a [Example],
+    preconditioner: Preconditioner<'a>,
+    forms: Vec<Form>,
+    layers: Vec<LayerQueries<B>>,
+    first_query: usize,
 }
 
 impl<B: Folds> Tap<B> for QueryTap<'_, B> {

@@ -59,7 +59,6 @@ impl Stages {
     /// # Errors
     /// A frozen or near layer that the pre-trained model does not tap; nothing that is trained; a ρ that is not above 0.
     pub fn new(pretrained: &[LayerSpec], finetuned: &[LayerSpec], role: impl Fn(usize) -> Role) -> Result<Self> {
-        let same = |a: &LayerSpec, b: &LayerSpec| (&a.name, a.d_in, a.d_out) == (&b.name, b.d_in, b.d_out);
         let roles: Vec<Role> = (0..finetuned.len()).map(role).collect();
         for (spec, role) in finetuned.iter().zip(&roles) {
             let problem = match role {
@@ -67,12 +66,12 @@ impl Stages {
                 Role::Near { rho } if !(rho.is_finite() && *rho > 0.0) => {
                     format!("has the proximity {rho}, not above 0")
                 }
-                _ if pretrained.iter().any(|p| same(p, spec)) => continue,
+                _ if pretrained.iter().any(|p| p.is_same(spec)) => continue,
                 _ => "is no tapped layer of the pre-trained model".to_owned(),
             };
             return Err(AttributionError::Stage { layer: spec.name.clone(), problem });
         }
-        let found = |p: &LayerSpec| finetuned.iter().position(|f| same(p, f));
+        let found = |p: &LayerSpec| finetuned.iter().position(|f| p.is_same(f));
         let shared = pretrained.iter().map(|p| found(p).filter(|&f| roles[f] != Role::Free)).collect();
         let stages = Self { roles, shared };
         if stages.roles.iter().all(|role| *role == Role::Frozen) {
@@ -131,7 +130,8 @@ impl Stages {
         let finetuning = Queries::collect(backend, &trained, values(), Rank::Full, |query| {
             let gradient = queries.gradients(backend, specs, query)?;
             let of_trained = gradient.into_iter().enumerate().filter(|(layer, _)| self.is_trained(*layer));
-            Ok(inverse.apply(&of_trained.map(|(_, g)| g).collect::<Vec<_>>())?)
+            let solved = inverse.apply(&of_trained.map(|(_, g)| g).collect::<Vec<_>>());
+            solved.map_err(|source| AttributionError::unsolved(source, &queries.values[query..=query]))
         })?;
         let pretraining = Queries::collect(backend, pretrained, values(), Rank::Full, |query| {
             let v = self.spread(backend, specs, finetuning.gradients(backend, &trained, query)?);

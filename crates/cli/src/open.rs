@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use etymon_curvature::Factors;
 use etymon_data::{
-    BadRows, Corpus, CorpusOptions, DataError, Encoder, Example, Format, Overlong, Packing, Task as DataTask, labels_of,
+    BadRows, Batch, BatchLimits, Batches, Corpus, CorpusOptions, DataError, Encoder, Example, Format, Overlong,
+    Packing, Padding, Task as DataTask, labels_of,
 };
 use etymon_model::{Model, adapter_base, is_adapter, load, load_on, model_files, tokenizer_file, tokenizer_json};
 use etymon_store::{Fingerprint, RunFolder, fingerprint};
@@ -77,6 +78,14 @@ pub fn open_corpus(opened: &Opened, args: &DataArgs) -> Result<Corpus> {
 /// Opens any rows without packing; long ones are cut.
 pub fn open_rows(opened: &Opened, paths: &[PathBuf], rows: &RowArgs) -> Result<Corpus> {
     Ok(Corpus::open(paths, opened.encoder.clone(), row_options(&opened.model, rows)?)?)
+}
+
+/// Examples as batches without padding, in memory.
+pub fn stacked(
+    examples: impl Iterator<Item = etymon_data::Result<Example>>,
+    limits: BatchLimits,
+) -> Result<Vec<Batch>> {
+    Batches::new(examples, limits).map(|group| Ok(Batch::stack(&group?, Padding::None)?)).collect()
 }
 
 /// Reads all queries; a query that is longer than the context is refused, never cut.

@@ -29,6 +29,13 @@ pub struct LayerSpec {
     pub positions: usize,
 }
 
+impl LayerSpec {
+    /// Whether it is the same layer of another model: of equal name and shape.
+    pub fn is_same(&self, other: &Self) -> bool {
+        (&self.name, self.d_in, self.d_out) == (&other.name, other.d_in, other.d_out)
+    }
+}
+
 /// What a linear layer is for; the default taps follow it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use etymon_evaluate::plot::{Joined, Series, series};
+use etymon_evaluate::statistics::mean;
 use etymon_evaluate::{Agreement, Stream, agreement, draw, names_in};
 use serde_json::{Value, json};
 
@@ -122,7 +123,6 @@ impl Removed<'_> {
 
 /// The groups, those first whose removal is predicted to raise f the most: what harms.
 fn ranking<'a>(names: &'a [String], predicted: &[Vec<f64>], actual: &[Vec<f64>]) -> Vec<Removed<'a>> {
-    let mean = |row: &[f64]| row.iter().sum::<f64>() / row.len().max(1) as f64;
     let groups = names.iter().zip(predicted.iter().zip(actual));
     let mut ranking: Vec<Removed<'_>> =
         groups.map(|(name, (p, a))| Removed { name, predicted: mean(p), actual: mean(a) }).collect();

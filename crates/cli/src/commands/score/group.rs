@@ -5,7 +5,7 @@ use std::path::Path;
 
 use etymon_attribution::{Queries, Rank, group_influence};
 use etymon_curvature::Preconditioner;
-use etymon_data::{Batch, Batches, Corpus, ExampleIndex, Padding};
+use etymon_data::{Batch, Corpus, ExampleIndex};
 use etymon_evaluate::names_in;
 use etymon_store::{GroupRow, Opened as Folder, RunFolder, RunSpec, fingerprint};
 use serde_json::{Value, json};
@@ -19,6 +19,7 @@ use super::solver::{inverse, named, precondition, report};
 use crate::args::{CurvatureArg, GroupArgs, ScoreArgs};
 use crate::commands::{CommandResult, Context, Outcome, aligned, print};
 use crate::error::{CliError, Result};
+use crate::open::stacked;
 
 /// Groups of each query that are printed.
 const SHOWN: usize = 20;
@@ -82,8 +83,7 @@ fn influences(args: &GroupArgs, job: &Job<'_>, groups: &Groups, run: &RunFolder,
     let mut rows = Vec::with_capacity(groups.len() * queries.len());
     for (name, members) in groups {
         let members = Job { candidates: Some(members), ..*job };
-        let stacked = Batches::new(members.examples(0), job.limits());
-        let batches = stacked.map(|group| Ok(Batch::stack(&group?, Padding::None)?)).collect::<Result<Vec<_>>>()?;
+        let batches = stacked(members.examples(0), job.limits())?;
         let examples = batches.iter().map(Batch::n_examples).sum::<usize>() as u32;
         let found = group_influence(model, &queries, &batches, &inverse, n_train);
         let found = found.map_err(|source| named((job.args, method), source))?;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use etymon_attribution::{Queries, QueryValue, ScoreBlock, ScoreSink, TopK};
 use etymon_curvature::{Factors, Preconditioner, Spectrum};
-use etymon_data::{Batch, BatchLimits, Batches, Corpus, DataError, Example, ExampleIndex, Padding, Spread};
+use etymon_data::{Batch, BatchLimits, Corpus, DataError, Example, ExampleIndex, Spread};
 use etymon_model::Model;
 use etymon_store::RunFolder;
 
@@ -17,7 +17,7 @@ use crate::choice::Choice;
 use crate::commands::Context;
 use crate::error::Result;
 use crate::method::ScoreMethod;
-use crate::open::{Counted, Opened, Work};
+use crate::open::{Counted, Opened, Work, stacked};
 use crate::progress::Task;
 
 /// Everything that was opened and chosen for a score.
@@ -177,9 +177,7 @@ impl Job<'_> {
             if step.is_empty() {
                 return Ok(batches);
             }
-            for group in Batches::new(step.into_iter().map(Ok), self.limits()) {
-                batches.push(Batch::stack(&group?, Padding::None)?);
-            }
+            batches.extend(stacked(step.into_iter().map(Ok), self.limits())?);
         }
     }
 

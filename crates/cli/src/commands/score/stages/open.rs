@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use etymon_attribution::{Role, Stages};
-use etymon_data::{Batch, Batches, Example, Padding, Spread};
+use etymon_data::{Batch, Example, Spread};
 use etymon_model::{LayerSpec, Model};
 use etymon_store::{Fingerprint, Manifest, fingerprint};
 use etymon_train::Link;
@@ -18,7 +18,8 @@ use crate::commands::Context;
 use crate::error::{CliError, Result};
 use crate::method::ScoreMethod;
 use crate::open::{
-    Opened, Work, count_examples, model_fingerprints, open_corpus, open_factors, open_model, read_queries,
+    Opened, Work, count_examples, data_fingerprints, model_fingerprints, open_corpus, open_factors, open_model,
+    read_queries, stacked,
 };
 
 /// Rows of a batch of fine-tuning data that the curvature is multiplied over.
@@ -146,13 +147,9 @@ impl Both {
     /// Fingerprints of what belongs to fine-tuning.
     pub fn other_inputs(&self) -> Result<BTreeMap<String, Fingerprint>> {
         let fine = &self.finetuning;
-        let mut inputs = BTreeMap::new();
-        for (name, print) in model_fingerprints(&fine.args.model)? {
-            inputs.insert(format!("finetuned/{name}"), print);
-        }
-        for (name, print) in crate::open::data_fingerprints("finetuning-data", &fine.inputs.corpus)? {
-            inputs.insert(name, print);
-        }
+        let model = model_fingerprints(&fine.args.model)?.into_iter();
+        let mut inputs: BTreeMap<_, _> = model.map(|(name, print)| (format!("finetuned/{name}"), print)).collect();
+        inputs.extend(data_fingerprints("finetuning-data", &fine.inputs.corpus)?);
         if let Some(folder) = &fine.args.factors {
             inputs.insert("finetuning-factors".to_owned(), fingerprint(folder)?);
         }
@@ -282,7 +279,7 @@ fn spread(corpus: &etymon_data::Corpus, n: u64, most: usize) -> Result<Vec<Batch
     let spread = Spread::new(most as u64, n);
     let examples = corpus.examples().filter(|e| e.as_ref().map_or(true, |e| spread.contains(e.index.0)));
     let limits = etymon_data::BatchLimits { max_rows: BATCH_ROWS, max_examples: usize::MAX };
-    Batches::new(examples, limits).map(|group| Ok(Batch::stack(&group?, Padding::None)?)).collect()
+    stacked(examples, limits)
 }
 
 /// What fine-tuning does with each layer: as its manifest says, or, where that says nothing, shared layers stay near.
@@ -305,7 +302,7 @@ fn roles(
         (None, None) => usage("--proximity", "is missing: the fine-tuning was not tied to pre-training".to_owned()),
     };
     let role = |(layer, spec): (usize, &LayerSpec)| {
-        let shared = pretrained.iter().any(|p| (&p.name, p.d_in, p.d_out) == (&spec.name, spec.d_in, spec.d_out));
+        let shared = pretrained.iter().any(|p| p.is_same(spec));
         let name = format!("{}.weight", spec.name);
         match link.map(|link| (&link.tie, link.rho)) {
             Some((tie, _)) if tie.frozen.contains(&name) => Ok(Role::Frozen),

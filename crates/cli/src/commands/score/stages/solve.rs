@@ -2,12 +2,12 @@
 
 use std::cell::Cell;
 
-use etymon_attribution::{Queries, Rank, StageQueries};
+use etymon_attribution::{AttributionError, Queries, Rank, StageQueries};
 use etymon_curvature::inverse::{
     CgOptions, Damped, Dense, EkfacInverse, GaussNewton, Hessian, LinearOperator, conjugate_gradients,
     lambda_of_gradients,
 };
-use etymon_curvature::{CurvatureError, Damping, Factors, Preconditioner, Spectrum};
+use etymon_curvature::{CurvatureError, Damping, Factors, Preconditioner, Spectrum, Stuck};
 use etymon_data::Batch;
 use etymon_model::{Model, Objective};
 use etymon_tensor::{Backend, Cpu, Folds};
@@ -89,9 +89,12 @@ fn through<B: Folds>(both: &Both, job: &Job<'_>, whole: &Model<B>) -> Result<Sta
 }
 
 /// What to turn where the curvature of fine-tuning is not positive.
-fn explain(error: etymon_attribution::AttributionError) -> CliError {
+fn explain(error: AttributionError) -> CliError {
     match error {
-        etymon_attribution::AttributionError::Curvature(CurvatureError::NotDefinite) => CliError::Usage {
+        AttributionError::Curvature(CurvatureError::NotDefinite)
+        | AttributionError::Unsolved {
+            source: CurvatureError::Solve { problem: Stuck::NotPositive { .. }, .. }, ..
+        } => CliError::Usage {
             option: "--finetune-damping",
             problem: "the Hessian of fine-tuning is not positive definite: a larger damping or --proximity, or \
                       --finetune-curvature gauss-newton, make it so"
@@ -140,8 +143,7 @@ impl<'a, B: Folds> Inverse<'a, B> {
         let (left, wanted) = (self.residual.get(), self.options.tolerance);
         if left > wanted {
             let note = format!(
-                "note: conjugate gradients of fine-tuning left a residual of {left:.1e}, above {wanted:.1e}: more --steps, or \
-                 --finetune-curvature gauss-newton where the Hessian is not positive"
+                "note: conjugate gradients of fine-tuning left a residual of {left:.1e}, above {wanted:.1e}: more --steps"
             );
             job.context.reporter.say(note);
         }
@@ -161,8 +163,7 @@ impl<B: Folds> LinearOperator<B> for Inverse<'_, B> {
                 let ekfac = ekfac.as_ref().map(|p| p as &dyn LinearOperator<B>);
                 let solved = conjugate_gradients(backend, &damped, &[v], ekfac, self.options)?;
                 let Some(solution) = solved.into_iter().next() else { return Ok(Vec::new()) };
-                let left = solution.residuals.last().copied().unwrap_or(0.0);
-                self.residual.set(self.residual.get().max(left));
+                self.residual.set(self.residual.get().max(solution.residual()));
                 Ok(solution.x)
             }
         }
