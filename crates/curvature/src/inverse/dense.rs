@@ -1,15 +1,17 @@
 //! The whole matrix of a small model, and its exact solves in f64.
 
 use etymon_tensor::{Backend, Shape};
-use faer::linalg::solvers::Solve;
+use faer::linalg::solvers::{Llt, Solve};
 use faer::{Mat, Side};
 
 use super::LinearOperator;
 use super::direction::zeros_like;
 use crate::{CurvatureError, Result};
 
-/// Weights beyond which the matrix is not formed: 16 384² numbers of f64 are 2 GiB.
-const MOST: usize = 16_384;
+/// Weights beyond which the matrix is not formed: 20 000² numbers of f64 are 3 GiB, and its decomposition is as large.
+const MOST: usize = 20_000;
+/// Unit directions that are multiplied with in one pass.
+const COLUMNS: usize = 16;
 
 /// G `[p, p]` in f64, over the p weights of all tapped layers, each row major, one layer after the other.
 #[derive(Clone, Debug)]
@@ -27,22 +29,31 @@ impl Dense {
         let shapes: Vec<Shape> = like.iter().map(|x| backend.shape(x)).collect();
         let p = shapes.iter().map(|s| s.len()).sum();
         Self::check(p)?;
+        let units: Vec<(usize, usize)> =
+            shapes.iter().enumerate().flat_map(|(layer, shape)| (0..shape.len()).map(move |i| (layer, i))).collect();
+        let unit = |&(layer, i): &(usize, usize)| {
+            let mut numbers = vec![0.0f64; shapes[layer].len()];
+            numbers[i] = 1.0;
+            let mut v = zeros_like(backend, like);
+            v[layer] = backend.upload(shapes[layer], &numbers)?;
+            Ok(v)
+        };
         let mut matrix = Mat::zeros(p, p);
-        let mut column = 0;
-        for (layer, shape) in shapes.iter().enumerate() {
-            for i in 0..shape.len() {
-                let mut unit = vec![0.0f64; shape.len()];
-                unit[i] = 1.0;
-                let mut v = zeros_like(backend, like);
-                v[layer] = backend.upload(*shape, &unit)?;
-                for (row, x) in flat(backend, &a.apply(&v)?).into_iter().enumerate() {
-                    matrix[(row, column)] = x;
-                }
-                column += 1;
+        for (start, columns) in (0..p).step_by(COLUMNS).zip(units.chunks(COLUMNS)) {
+            let directions = columns.iter().map(unit).collect::<Result<Vec<_>>>()?;
+            let products = a.apply_all(&directions.iter().map(Vec::as_slice).collect::<Vec<_>>())?;
+            for (column, product) in products.iter().enumerate() {
+                let numbers = flat(backend, product).into_iter().enumerate();
+                numbers.for_each(|(row, x)| matrix[(row, start + column)] = x);
             }
         }
-        let symmetric = Mat::from_fn(p, p, |i, j| 0.5 * (matrix[(i, j)] + matrix[(j, i)]));
-        Ok(Self { matrix: symmetric, shapes })
+        for column in 0..p {
+            for row in 0..column {
+                let mean = 0.5 * (matrix[(row, column)] + matrix[(column, row)]);
+                (matrix[(row, column)], matrix[(column, row)]) = (mean, mean);
+            }
+        }
+        Ok(Self { matrix, shapes })
     }
 
     /// Whether a matrix of this many weights is formed at all.
@@ -61,17 +72,42 @@ impl Dense {
         &self.matrix
     }
 
-    /// (G + λI)⁻¹ v, by a Cholesky decomposition.
+    /// (G + λI)⁻¹ with a λ per layer, by a Cholesky decomposition.
     ///
     /// # Errors
     /// A matrix that is not positive definite: a larger λ makes it so.
-    pub fn solve<B: Backend>(&self, backend: &B, v: &[B::Tensor], lambda: &[f64]) -> Result<Vec<B::Tensor>> {
+    pub fn inverse(&self, lambda: &[f64]) -> Result<DenseInverse> {
         let mut damped = self.matrix.clone();
         let of_weights = self.shapes.iter().zip(lambda).flat_map(|(s, &l)| std::iter::repeat_n(l, s.len()));
         of_weights.enumerate().for_each(|(i, l)| damped[(i, i)] += l);
+        let decomposed = damped.llt(Side::Lower).map_err(|_| CurvatureError::NotDefinite)?;
+        Ok(DenseInverse { decomposed, shapes: self.shapes.clone() })
+    }
+
+    /// (G + λI)⁻¹ v, for one v.
+    ///
+    /// # Errors
+    /// As [`inverse`](Self::inverse).
+    pub fn solve<B: Backend>(&self, backend: &B, v: &[B::Tensor], lambda: &[f64]) -> Result<Vec<B::Tensor>> {
+        self.inverse(lambda)?.solve(backend, v)
+    }
+}
+
+/// (G + λI)⁻¹ of a [`Dense`] G, decomposed once for all right-hand sides.
+#[derive(Clone, Debug)]
+pub struct DenseInverse {
+    decomposed: Llt<f64>,
+    shapes: Vec<Shape>,
+}
+
+impl DenseInverse {
+    /// (G + λI)⁻¹ v.
+    ///
+    /// # Errors
+    /// What the backend meets.
+    pub fn solve<B: Backend>(&self, backend: &B, v: &[B::Tensor]) -> Result<Vec<B::Tensor>> {
         let v = flat(backend, v);
-        let right = Mat::from_fn(v.len(), 1, |i, _| v[i]);
-        let solved = damped.llt(Side::Lower).map_err(|_| CurvatureError::NotDefinite)?.solve(right);
+        let solved = self.decomposed.solve(Mat::from_fn(v.len(), 1, |i, _| v[i]));
         let mut start = 0;
         let part = |shape: &Shape| {
             let numbers: Vec<f64> = (start..start + shape.len()).map(|i| solved[(i, 0)]).collect();

@@ -16,7 +16,7 @@ mod solver;
 
 pub use cg::{CgOptions, ConjugateGradients, conjugate_gradients};
 pub use datainf::{DataInf, lambda_of_gradients};
-pub use dense::Dense;
+pub use dense::{Dense, DenseInverse};
 pub use diagonal::DiagonalInverse;
 pub use hessian::Hessian;
 pub use lanczos::Lanczos;

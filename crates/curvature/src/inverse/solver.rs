@@ -6,8 +6,8 @@ use etymon_tensor::Backend;
 
 use super::direction::{only, relative_residuals};
 use super::{
-    CgOptions, Damped, Dense, EkfacInverse, GaussNewton, Lanczos, LinearOperator, NeumannOptions, Solution,
-    conjugate_gradients, largest_eigenvalue, neumann,
+    CgOptions, Damped, Dense, DenseInverse, EkfacInverse, GaussNewton, Lanczos, LinearOperator, NeumannOptions,
+    Solution, conjugate_gradients, largest_eigenvalue, neumann,
 };
 use crate::Result;
 
@@ -68,7 +68,7 @@ enum Made<T> {
     Cg(CgOptions),
     Neumann(NeumannOptions),
     Lanczos(Lanczos<T>),
-    Dense(Dense),
+    Dense(DenseInverse),
 }
 
 impl<'a, B: Backend> Solver<'a, B> {
@@ -94,7 +94,7 @@ impl<'a, B: Backend> Solver<'a, B> {
             }
             Way::Dense => {
                 products += like.iter().map(|x| backend.shape(x).len() as f64).sum::<f64>();
-                Made::Dense(Dense::new(backend, &g, &like)?)
+                Made::Dense(Dense::new(backend, &g, &like)?.inverse(&lambda)?)
             }
         };
         Ok(Self { g, lambda, ekfac, made, products: Cell::new(products), solved: RefCell::default() })
@@ -126,7 +126,7 @@ impl<'a, B: Backend> Solver<'a, B> {
                 let measured = xs.into_iter().zip(residuals).map(|(x, residual)| found(x, residual));
                 Ok(measured.map(|found| Solution { products: 1.0, ..found }).collect())
             }
-            Made::Dense(dense) => vs.iter().map(|v| Ok(found(dense.solve(backend, v, &self.lambda)?, 0.0))).collect(),
+            Made::Dense(dense) => vs.iter().map(|v| Ok(found(dense.solve(backend, v)?, 0.0))).collect(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! (H + λI)⁻¹ with the true Hessian, whose products need f64.
 
 use etymon_curvature::Result;
-use etymon_curvature::inverse::{CgOptions, Damped, Dense, Hessian, LinearOperator, conjugate_gradients};
+use etymon_curvature::inverse::{CgOptions, Damped, Dense, DenseInverse, Hessian, LinearOperator, conjugate_gradients};
 use etymon_data::Batch;
 use etymon_model::Model;
 use etymon_tensor::{Backend, Cpu};
@@ -29,7 +29,7 @@ pub struct HessianInverse<'a> {
 
 enum Made {
     Cg(CgOptions),
-    Dense(Dense),
+    Dense(DenseInverse),
 }
 
 impl<'a> HessianInverse<'a> {
@@ -43,7 +43,7 @@ impl<'a> HessianInverse<'a> {
             Way::Cg(options) => Made::Cg(options),
             Way::Dense => {
                 let h = Hessian::new(&exact, batches)?;
-                Made::Dense(Dense::new(exact.backend(), &h, &exact.zero_direction())?)
+                Made::Dense(Dense::new(exact.backend(), &h, &exact.zero_direction())?.inverse(&lambda)?)
             }
         };
         Ok(Self { work: model.backend(), exact, batches, lambda, made })
@@ -52,7 +52,7 @@ impl<'a> HessianInverse<'a> {
     fn solve(&self, v: &[<Exact as Backend>::Tensor]) -> Result<Vec<<Exact as Backend>::Tensor>> {
         let backend = self.exact.backend();
         match &self.made {
-            Made::Dense(dense) => dense.solve(backend, v, &self.lambda),
+            Made::Dense(dense) => dense.solve(backend, v),
             Made::Cg(options) => {
                 let h = Hessian::new(&self.exact, self.batches)?;
                 let damped = Damped { backend, inner: &h, lambda: &self.lambda };
