@@ -194,7 +194,7 @@ impl ScoreMethod {
             Self::Trak => "nothing; better with several --checkpoints",
             Self::Ngram | Self::Bm25 => "tokens",
             Self::SelfInfluence => "--factors; no queries",
-            Self::Dense => "at most 16 384 tapped weights; λ from --factors; --curvature hessian",
+            Self::Dense => "at most 20 000 tapped weights; λ from --factors; --curvature hessian",
             Self::Cg => "λ from --factors, if given; --curvature hessian",
             Self::Lissa | Self::Arnoldi => "λ from --factors, if given",
             other if other.needs_factors() => "--factors",

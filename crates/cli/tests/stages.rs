@@ -5,8 +5,8 @@ mod common;
 
 use std::path::Path;
 
-use common::{Lm, ok, refused};
-use etymon_store::ScoreTable;
+use common::{Lm, ok, reference, refused};
+use etymon_store::{LayerTable, ScoreTable, TokenTable};
 use serde_json::Value;
 
 const N: usize = 48;
@@ -112,6 +112,39 @@ fn ekfac_of_both_stages_with_a_firm_pull_is_that_with_a_frozen_embedding() {
     assert!(error < 1e-4, "{error}");
     let crossed = relative_error(&table(&temp, "frozen/pretraining"), &table(&temp, "plain/pretraining"));
     assert!(crossed > 1e-3, "the response of the head counts: {crossed}");
+}
+
+#[test]
+fn layers_and_tokens_of_a_language_model_sum_to_the_scores_of_both_stages() {
+    let lm = Lm::new();
+    lm.fit(&["--max-rows", "40"]);
+    let (pre, queries) = (reference("lm"), reference("lm/query.jsonl"));
+    let config = format!(
+        "out = \"fine\"\nmodel = \"{pre}\"\ndata = [\"{queries}\"]\nsteps = 4\nbatch_size = 4\nlr = 1e-3\n[finetune]\nproximity = 0.01\n"
+    );
+    std::fs::write(lm.at("fine.toml"), config).unwrap();
+    ok(&["train", &lm.at("fine.toml")]);
+    let (model, factors) = (lm.at("fine/model"), lm.at("fine-factors"));
+    ok(&["fit", "--model", &model, "--data", &queries, "--out", &factors]);
+    let (stages, data, out) = (format!("{pre},{}", lm.at("fine")), reference("lm/train.jsonl"), lm.at("s"));
+    let base =
+        ["score", "--stages", &stages, "--data", &data, "--max-rows", "40", "--queries", &queries, "--out", &out];
+    let more = ["--method", "ekfac", "--factors", &lm.at("factors"), "--finetune-factors", &factors];
+    ok(&[&base[..], &more, &["--per-layer", "--per-token", "all"]].concat());
+    for stage in ["pretraining", "finetuning"] {
+        let folder = Path::new(&out).join(stage);
+        let scores = ScoreTable::open(&folder).unwrap().column("q1").unwrap();
+        let layers = LayerTable::open(&folder).unwrap().column("q1").unwrap();
+        let tokens = TokenTable::open(&folder).unwrap().column("q1").unwrap();
+        let most = scores.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+        assert!(most > 0.0, "{stage}");
+        for (score, parts) in scores.iter().zip(layers.chunks(layers.len() / scores.len())) {
+            let sum: f32 = parts.iter().sum();
+            assert!((sum - score).abs() < 1e-4 * most, "{stage}: layers sum to {sum}, the score is {score}");
+        }
+        let [sum, total] = [&tokens, &scores].map(|x| x.iter().map(|&x| f64::from(x)).sum::<f64>());
+        assert!((sum - total).abs() < 1e-3 * f64::from(most), "{stage}: tokens sum to {sum}, scores to {total}");
+    }
 }
 
 #[test]

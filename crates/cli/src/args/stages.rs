@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use etymon_curvature::Damping;
 
+use crate::method::ScoreMethod;
+
 /// Influence of pre-training on queries of a fine-tuned model.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Two stages (ekfac, kfac, ekfac-cg, cg, dense)")]
@@ -17,7 +19,11 @@ pub struct StageArgs {
     /// Fine-tuning data [default: those of the fine-tuning's manifest]
     #[arg(long, value_name = "PATH", num_args = 1.., requires = "stages")]
     pub finetune_data: Vec<PathBuf>,
-    /// Folder of `etymon fit` on the fine-tuned model and its data, for ekfac and kfac
+    /// How the curvature of fine-tuning is inverted, where another way than --method is wanted: ekfac of pre-training with cg of
+    /// fine-tuning is exact where its data are few [default: --method]
+    #[arg(long, value_enum, value_name = "METHOD", requires = "stages", hide_possible_values = true)]
+    pub finetune_method: Option<ScoreMethod>,
+    /// Folder of `etymon fit` on the fine-tuned model and its data, for ekfac, kfac and ekfac-cg
     #[arg(long, value_name = "FOLDER", requires = "stages")]
     pub finetune_factors: Option<PathBuf>,
     /// ρ of (ρ/2)|W - W*|² that holds shared layers near pre-training, beside the mean loss of a fine-tuning example: abs:X, or rel:X
@@ -39,6 +45,7 @@ impl StageArgs {
         Self {
             stages: Vec::new(),
             finetune_data: Vec::new(),
+            finetune_method: None,
             finetune_factors: None,
             proximity: None,
             finetune_damping: None,

@@ -56,7 +56,7 @@ pub fn run(args: &ScoreArgs, context: Context) -> CommandResult {
 }
 
 fn plan(stage: &Stage, both: &Both) -> Result<Plan> {
-    let (methods, inputs) = (vec![both.method], &stage.inputs);
+    let (methods, inputs) = (vec![stage.method()], &stage.inputs);
     let (model, queries) = (&inputs.opened.model, &both.queries[..]);
     let (choice, phases) = estimate(&stage.args, &methods, model, &inputs.counted, queries, With::Groups)?;
     Ok(Plan { methods, choice, phases })
@@ -68,7 +68,7 @@ fn stage_job<'a>(stage: &'a Stage, plan: &'a Plan, context: Context) -> Job<'a> 
 
 /// What determines the table of a stage: its own inputs, how it is tied to the other one, and what was read of that.
 fn spec(stage: &Stage, both: &Both) -> Result<Spec> {
-    let spec = Spec::new(&stage.args, &[both.method], &stage.inputs.opened.model, &stage.inputs.corpus)?;
+    let spec = Spec::new(&stage.args, &[stage.method()], &stage.inputs.opened.model, &stage.inputs.corpus)?;
     Ok(spec.with_stage(both.config(), both.other_inputs()?))
 }
 

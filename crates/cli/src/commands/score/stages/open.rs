@@ -33,7 +33,6 @@ pub struct Stage {
 
 /// Two stages and what ties them.
 pub struct Both {
-    pub method: ScoreMethod,
     pub pretraining: Stage,
     /// Its model taps the trained layers alone.
     pub finetuning: Stage,
@@ -54,7 +53,7 @@ fn usage<T>(option: &'static str, problem: String) -> Result<T> {
 impl Both {
     /// Opens and checks everything; nothing is written.
     pub fn open(args: &ScoreArgs, context: Context) -> Result<Self> {
-        let method = one_method(args)?;
+        let (method, finetune_method) = methods(args)?;
         let [first, second] = args.stage.stages.as_slice() else {
             return usage("--stages", format!("{} paths; expected two, PRETRAIN,FINETUNE", args.stage.stages.len()));
         };
@@ -71,7 +70,7 @@ impl Both {
         check::factors(&pretraining, &[method], &mut opened.model)?;
         let corpus = open_corpus(&opened, &pretraining.data)?;
         let mut whole = open_model(&finetuning.model, precision)?;
-        tap(&finetuning, method, link.as_ref(), &mut whole.model)?;
+        tap(&finetuning, finetune_method, link.as_ref(), &mut whole.model)?;
         let own = open_corpus(&whole, &finetuning.data)?;
         let queries = read_queries(&whole, &args.queries, &finetuning.data.rows)?;
         if queries.is_empty() {
@@ -79,20 +78,19 @@ impl Both {
         }
         check::names(&queries)?;
         let counted = count_examples(&opened.model, &corpus, args.data.max_rows)?;
-        let methods = || vec![method];
-        let inputs = Inputs { methods: methods(), opened, corpus, queries: queries.clone(), counted };
+        let inputs = Inputs { methods: vec![method], opened, corpus, queries: queries.clone(), counted };
         let pretraining = Stage { args: pretraining, inputs };
 
         let counted = count_examples(&whole.model, &own, None)?;
         let batches = spread(&own, counted.examples, args.solve.solve_rows)?;
-        let roles = roles(args, (&finetuning, method), &whole.model, &batches, link.as_ref(), pretraining.layers())?;
+        let roles =
+            roles(args, (&finetuning, finetune_method), &whole.model, &batches, link.as_ref(), pretraining.layers())?;
         let stages = Stages::new(pretraining.layers(), whole.model.layers(), |layer| roles[layer])?;
         let opened = Opened { model: stages.trained(&whole.model), encoder: whole.encoder };
-        let inputs = Inputs { methods: methods(), opened, corpus: own, queries: queries.clone(), counted };
+        let inputs = Inputs { methods: vec![finetune_method], opened, corpus: own, queries: queries.clone(), counted };
         let finetuning = Stage { args: finetuning, inputs };
         let options = args.stage.clone();
-        let both =
-            Self { method, pretraining, finetuning, whole: whole.model, queries, stages, batches, options, roles };
+        let both = Self { pretraining, finetuning, whole: whole.model, queries, stages, batches, options, roles };
         both.say(context);
         Ok(both)
     }
@@ -121,6 +119,11 @@ impl Both {
     /// The damping of the trained layers.
     pub fn free_damping(&self) -> etymon_curvature::Damping {
         self.options.finetune_damping.unwrap_or(self.pretraining.args.damping)
+    }
+
+    /// How the curvature of the fine-tuning loss is inverted.
+    pub fn finetune_method(&self) -> ScoreMethod {
+        self.finetuning.method()
     }
 
     /// The curvature of the fine-tuning loss.
@@ -158,26 +161,36 @@ impl Both {
 }
 
 impl Stage {
+    /// The one method of its score.
+    pub fn method(&self) -> ScoreMethod {
+        self.inputs.methods[0]
+    }
+
     /// The tapped layers.
     pub fn layers(&self) -> &[LayerSpec] {
         self.inputs.opened.model.layers()
     }
 }
 
-/// The one method of both stages.
-fn one_method(args: &ScoreArgs) -> Result<ScoreMethod> {
+/// The method of pre-training, and that of fine-tuning.
+fn methods(args: &ScoreArgs) -> Result<(ScoreMethod, ScoreMethod)> {
     use ScoreMethod::{Cg, Dense, Ekfac, EkfacCg, Kfac};
-    let methods = check::methods(args)?;
-    match methods.as_slice() {
-        [method] if matches!(method, Ekfac | Kfac | EkfacCg | Cg | Dense) => {
-            if matches!(method, Ekfac | Kfac | EkfacCg) && args.stage.finetune_factors.is_none() {
-                let problem = format!("is missing; {} needs factors of both stages", method.name());
-                return usage("--finetune-factors", problem);
-            }
-            Ok(*method)
-        }
-        _ => usage("--method", "two stages are scored by one of ekfac, kfac, ekfac-cg, cg and dense".to_owned()),
+    let can = |method: &ScoreMethod| matches!(method, Ekfac | Kfac | EkfacCg | Cg | Dense);
+    let one_of =
+        |option| usage(option, "two stages are scored by one of ekfac, kfac, ekfac-cg, cg and dense".to_owned());
+    let [method] = check::methods(args)?[..] else { return one_of("--method") };
+    let finetuning = args.stage.finetune_method.unwrap_or(method);
+    if !can(&method) {
+        return one_of("--method");
     }
+    if !can(&finetuning) {
+        return one_of("--finetune-method");
+    }
+    if matches!(finetuning, Ekfac | Kfac | EkfacCg) && args.stage.finetune_factors.is_none() {
+        let problem = format!("is missing; {} needs factors of the fine-tuned model", finetuning.name());
+        return usage("--finetune-factors", problem);
+    }
+    Ok((method, finetuning))
 }
 
 /// A model, and the manifest of its training if there is one.

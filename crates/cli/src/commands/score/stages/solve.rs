@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use etymon_attribution::{AttributionError, Queries, Rank, StageQueries};
 use etymon_curvature::inverse::{
-    CgOptions, Damped, Dense, EkfacInverse, GaussNewton, Hessian, LinearOperator, conjugate_gradients,
+    CgOptions, Damped, Dense, DenseInverse, EkfacInverse, GaussNewton, Hessian, LinearOperator, conjugate_gradients,
     lambda_of_gradients,
 };
 use etymon_curvature::{CurvatureError, Damping, Factors, Preconditioner, Spectrum, Stuck};
@@ -22,7 +22,7 @@ use crate::open::Work;
 /// Both sets of queries. Second derivatives are differences of gradients, for which f32 is too coarse: where they are taken, all
 /// is in f64.
 pub fn queries(both: &Both, job: &Job<'_>) -> Result<StageQueries<Work>> {
-    let by_factors = matches!(both.method, ScoreMethod::Ekfac | ScoreMethod::Kfac);
+    let by_factors = matches!(both.finetune_method(), ScoreMethod::Ekfac | ScoreMethod::Kfac);
     if by_factors && !both.stages.has_frozen() {
         return through(both, job, &both.whole);
     }
@@ -72,8 +72,8 @@ fn through<B: Folds>(both: &Both, job: &Job<'_>, whole: &Model<B>) -> Result<Sta
     let trained = both.stages.trained(whole);
     let plain = Preconditioner::Identity;
     let plain = Queries::prepare(whole, &both.queries, measurement, plain, Rank::Full, job.limits())?;
-    let free =
-        mean_lambda((job.args, both.method), &both.finetuning.inputs.opened.model, &both.batches, both.free_damping())?;
+    let (method, damping) = (both.finetune_method(), both.free_damping());
+    let free = mean_lambda((job.args, method), &both.finetuning.inputs.opened.model, &both.batches, damping)?;
     // A layer that is held near pre-training is damped by that, unless more is asked for.
     let own = |(held, damping): (Option<f64>, f64)| if held.is_some() && !both.damps_all() { 0.0 } else { damping };
     let damping: Vec<f64> = both.stages.held().zip(free).map(own).collect();
@@ -110,7 +110,7 @@ struct Inverse<'a, B: Backend> {
     trained: &'a Model<B>,
     lambda: Vec<f64>,
     ekfac: Option<EkfacInverse<'a, B>>,
-    dense: Option<Dense>,
+    dense: Option<DenseInverse>,
     method: ScoreMethod,
     options: CgOptions,
     /// The largest residual that conjugate gradients left.
@@ -119,7 +119,7 @@ struct Inverse<'a, B: Backend> {
 
 impl<'a, B: Folds> Inverse<'a, B> {
     fn new(both: &'a Both, job: &Job<'_>, trained: &'a Model<B>, lambda: Vec<f64>) -> Result<Self> {
-        let method = both.method;
+        let method = both.finetune_method();
         let curvature: Box<dyn LinearOperator<B> + 'a> = match both.curvature() {
             StageCurvature::Hessian => Box::new(Hessian::new(trained, &both.batches)?),
             StageCurvature::GaussNewton => Box::new(GaussNewton::new(trained, &both.batches)),
@@ -127,7 +127,8 @@ impl<'a, B: Folds> Inverse<'a, B> {
         let dense = match method {
             ScoreMethod::Dense => {
                 let apply = |v: &[B::Tensor]| curvature.apply(v);
-                Some(Dense::new(trained.backend(), &apply, &trained.zero_direction())?)
+                let matrix = Dense::new(trained.backend(), &apply, &trained.zero_direction())?;
+                Some(matrix.inverse(&lambda).map_err(|e| explain(e.into()))?)
             }
             _ => None,
         };
@@ -154,7 +155,7 @@ impl<B: Folds> LinearOperator<B> for Inverse<'_, B> {
     fn apply(&self, v: &[B::Tensor]) -> etymon_curvature::Result<Vec<B::Tensor>> {
         let backend = self.trained.backend();
         if let Some(dense) = &self.dense {
-            return dense.solve(backend, v, &self.lambda);
+            return dense.solve(backend, v);
         }
         match &self.ekfac {
             Some(ekfac) if self.method != ScoreMethod::EkfacCg => ekfac.apply(v),
