@@ -112,7 +112,8 @@ impl Stages {
 
     /// Brings `queries`, the plain gradients −∇f of all tapped layers of the fine-tuned model, to both stages. `inverse` is
     /// (∂²_TT F + [`lambda`](Self::lambda))⁻¹ on the trained layers, `hessian` is ∇²F on all tapped layers (used for frozen ones
-    /// alone). `pretrained` are the tapped layers of the pre-trained model; `done` hears of each query.
+    /// alone). `pretrained` are the tapped layers of the pre-trained model. `at_once` queries are solved in one pass; `done` hears
+    /// of each twice: of its v, and of its u.
     ///
     /// # Errors
     /// What the operators meet, and results that are not finite.
@@ -122,19 +123,20 @@ impl Stages {
         queries: &Queries<B>,
         inverse: &dyn LinearOperator<B>,
         hessian: &dyn LinearOperator<B>,
+        at_once: usize,
         mut done: impl FnMut(),
     ) -> Result<StageQueries<B>> {
         let (backend, specs) = (finetuned.backend(), finetuned.layers());
-        let trained: Vec<LayerSpec> = self.trained(finetuned).layers().to_vec();
+        let model = self.trained(finetuned);
+        let trained = model.layers();
         let values = || queries.values.clone();
-        let finetuning = Queries::collect(backend, &trained, values(), Rank::Full, |query| {
-            let gradient = queries.gradients(backend, specs, query)?;
-            let of_trained = gradient.into_iter().enumerate().filter(|(layer, _)| self.is_trained(*layer));
-            let solved = inverse.apply(&of_trained.map(|(_, g)| g).collect::<Vec<_>>());
-            solved.map_err(|source| AttributionError::unsolved(source, &queries.values[query..=query]))
+        let of_trained = Queries::collect(backend, trained, values(), Rank::Full, |query| {
+            let gradient = queries.gradients(backend, specs, query)?.into_iter().enumerate();
+            Ok(gradient.filter(|(layer, _)| self.is_trained(*layer)).map(|(_, g)| g).collect())
         })?;
+        let finetuning = of_trained.precondition(&model, inverse, (Rank::Full, at_once), |_| done())?;
         let pretraining = Queries::collect(backend, pretrained, values(), Rank::Full, |query| {
-            let v = self.spread(backend, specs, finetuning.gradients(backend, &trained, query)?);
+            let v = self.spread(backend, specs, finetuning.gradients(backend, trained, query)?);
             let u = self.through(backend, queries.gradients(backend, specs, query)?, v, hessian)?;
             done();
             let of = |(spec, shared): (&LayerSpec, &Option<usize>)| match shared {

@@ -76,7 +76,7 @@ impl World {
         let batches = batches(&self.finetuning);
         let hessian = Hessian::new(&self.finetuned, &batches).unwrap();
         let models = (self.pretrained.layers(), &self.finetuned);
-        self.stages().transform(models, &self.plain(), inverse, &hessian, || ()).unwrap()
+        self.stages().transform(models, &self.plain(), inverse, &hessian, 2, || ()).unwrap()
     }
 
     /// λ of a new layer, and ρ.
@@ -264,7 +264,7 @@ fn a_fine_tuning_of_weight_zero_is_a_score_of_one_stage() {
     let options = CgOptions { max_steps: 5, tolerance: 1e-14 };
     let inverse =
         |v: &[Matrix<f64>]| Ok(conjugate_gradients(pretrained.backend(), &damped, &[v], None, options)?.remove(0).x);
-    let through = stages.transform((specs, pretrained), &plain, &inverse, &none, || ()).unwrap();
+    let through = stages.transform((specs, pretrained), &plain, &inverse, &none, 2, || ()).unwrap();
     let two = world.scores(&through);
     let one = world.scores(&StageQueries { pretraining: plain, finetuning: through.finetuning });
     let error = common::relative_error(&two, &one);
@@ -296,7 +296,7 @@ fn conjugate_gradients_in_f64_and_f32_find_what_the_dense_solve_finds() {
         let plain = Queries::prepare(&single, &world.queries, f, Preconditioner::Identity, Rank::Full, limits(64));
         let models = (world.pretrained.layers(), &single);
         let whole = Hessian::new(&single, &batches).unwrap();
-        let through = world.stages().transform(models, &plain.unwrap(), &inverse, &whole, || ()).unwrap();
+        let through = world.stages().transform(models, &plain.unwrap(), &inverse, &whole, 2, || ()).unwrap();
         let to = world.pretrained.backend();
         let wide = StageQueries {
             pretraining: through.pretraining.to_backend(backend, to, world.pretrained.layers()).unwrap(),

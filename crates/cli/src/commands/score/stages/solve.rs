@@ -4,8 +4,8 @@ use std::cell::Cell;
 
 use etymon_attribution::{AttributionError, Queries, Rank, StageQueries};
 use etymon_curvature::inverse::{
-    CgOptions, Damped, Dense, DenseInverse, EkfacInverse, GaussNewton, Hessian, LinearOperator, conjugate_gradients,
-    lambda_of_gradients,
+    CgOptions, Damped, Dense, DenseInverse, EkfacInverse, GaussNewton, Hessian, LinearOperator, Solution,
+    conjugate_gradients, lambda_of_gradients,
 };
 use etymon_curvature::{CurvatureError, Damping, Factors, Preconditioner, Spectrum, Stuck};
 use etymon_data::Batch;
@@ -16,14 +16,16 @@ use super::super::job::Job;
 use super::open::Both;
 use crate::args::{ScoreArgs, StageCurvature};
 use crate::error::{CliError, Result};
+use crate::estimate::solved_at_once;
 use crate::method::ScoreMethod;
 use crate::open::Work;
 
-/// Both sets of queries. Second derivatives are differences of gradients, for which f32 is too coarse: where they are taken, all
-/// is in f64.
+/// Both sets of queries. Products with the Hessian are differences of gradients, for which f32 is too coarse: where they are
+/// taken, all is in f64.
 pub fn queries(both: &Both, job: &Job<'_>) -> Result<StageQueries<Work>> {
     let by_factors = matches!(both.finetune_method(), ScoreMethod::Ekfac | ScoreMethod::Kfac);
-    if by_factors && !both.stages.has_frozen() {
+    let with_hessian = both.stages.has_frozen() || (!by_factors && both.curvature() == StageCurvature::Hessian);
+    if !with_hessian {
         return through(both, job, &both.whole);
     }
     let wide = both.whole.to_backend(Cpu::<f64>::new())?;
@@ -80,9 +82,11 @@ fn through<B: Folds>(both: &Both, job: &Job<'_>, whole: &Model<B>) -> Result<Sta
     let lambda = both.stages.lambda(&damping);
     let inverse = Inverse::new(both, job, &trained, lambda)?;
     let hessian = Hessian::new(whole, &both.batches)?;
-    let task = job.context.reporter.task("two stages", both.queries.len() as u64, 0, "queries");
+    let task = job.context.reporter.task("two stages", 2 * both.queries.len() as u64, 0, "vectors");
     let models = (both.pretraining.layers(), whole);
-    let found = both.stages.transform(models, &plain, &inverse, &hessian, || task.advance(1, 0)).map_err(explain)?;
+    let at_once = solved_at_once(trained.layers(), both.queries.len(), &job.args.pass);
+    let done = || task.advance(1, 0);
+    let found = both.stages.transform(models, &plain, &inverse, &hessian, at_once, done).map_err(explain)?;
     task.finish();
     inverse.say_if_short(job);
     Ok(found)
@@ -153,20 +157,22 @@ impl<'a, B: Folds> Inverse<'a, B> {
 
 impl<B: Folds> LinearOperator<B> for Inverse<'_, B> {
     fn apply(&self, v: &[B::Tensor]) -> etymon_curvature::Result<Vec<B::Tensor>> {
+        Ok(self.apply_all(&[v])?.into_iter().next().unwrap_or_default())
+    }
+
+    fn apply_all(&self, vs: &[&[B::Tensor]]) -> etymon_curvature::Result<Vec<Vec<B::Tensor>>> {
         let backend = self.trained.backend();
         if let Some(dense) = &self.dense {
-            return dense.solve(backend, v);
+            return vs.iter().map(|v| dense.solve(backend, v)).collect();
         }
-        match &self.ekfac {
-            Some(ekfac) if self.method != ScoreMethod::EkfacCg => ekfac.apply(v),
-            ekfac => {
-                let damped = Damped { backend, inner: self.curvature.as_ref(), lambda: &self.lambda };
-                let ekfac = ekfac.as_ref().map(|p| p as &dyn LinearOperator<B>);
-                let solved = conjugate_gradients(backend, &damped, &[v], ekfac, self.options)?;
-                let Some(solution) = solved.into_iter().next() else { return Ok(Vec::new()) };
-                self.residual.set(self.residual.get().max(solution.residual()));
-                Ok(solution.x)
-            }
+        let ekfac = self.ekfac.as_ref().map(|ekfac| ekfac as &dyn LinearOperator<B>);
+        if let Some(ekfac) = ekfac.filter(|_| self.method != ScoreMethod::EkfacCg) {
+            return ekfac.apply_all(vs);
         }
+        let damped = Damped { backend, inner: self.curvature.as_ref(), lambda: &self.lambda };
+        let solved = conjugate_gradients(backend, &damped, vs, ekfac, self.options)?;
+        let largest = solved.iter().map(Solution::residual).fold(self.residual.get(), f64::max);
+        self.residual.set(largest);
+        Ok(solved.into_iter().map(|solution| solution.x).collect())
     }
 }
