@@ -88,6 +88,23 @@ fn both_stages_are_scored_and_conjugate_gradients_agree_with_the_dense_solve() {
 }
 
 #[test]
+fn fine_tuning_is_inverted_in_a_way_of_its_own_where_that_is_asked_for() {
+    let temp = prepared();
+    let (model, data, factors) = (temp.at("pre/model"), temp.at("pre.jsonl"), temp.at("f"));
+    ok(&["fit", "--model", &model, "--data", &data, "--out", &factors]);
+    let damping = ["--finetune-damping", "abs:0.05"];
+    score(&temp, "updated", "dense", &[&["--method", "dense"], &damping[..]].concat());
+    let mixed = ["--method", "ekfac", "--factors", &factors, "--finetune-method", "dense"];
+    score(&temp, "updated", "mixed", &[&mixed[..], &damping].concat());
+    let error = |stage: &str| {
+        let [x, y] = ["mixed", "dense"].map(|out| table(&temp, &format!("{out}/{stage}")));
+        relative_error(&x, &y)
+    };
+    let [fine, pre] = ["finetuning", "pretraining"].map(error);
+    assert!(fine < 1e-6 && pre > 1e-3, "finetuning {fine}, pretraining {pre}");
+}
+
+#[test]
 fn ekfac_of_both_stages_with_a_firm_pull_is_that_with_a_frozen_embedding() {
     let temp = prepared();
     let fit = |model: &str, data: &str| {
@@ -179,6 +196,7 @@ fn stages_that_do_not_fit_together_are_refused_before_any_folder() {
     for (stages, more, words) in [
         (both(&pre, &fixed), &["--method", "ekfac"][..], "--finetune-factors"),
         (both(&pre, &fixed), &["--method", "grad-dot"], "one of ekfac"),
+        (both(&pre, &fixed), &["--method", "cg", "--finetune-method", "bm25"], "--finetune-method: two stages"),
         (pre.clone(), &dense, "expected two"),
         (both(&fixed, &temp.at("updated")), &dense, "is not what was fine-tuned"),
         (both(&pre, &temp.at("loose")), &dense, "goes from one stage to the other"),
