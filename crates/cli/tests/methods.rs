@@ -152,8 +152,10 @@ fn what_a_solve_cannot_do_is_refused_before_work() {
     assert!(text.contains("--factors") && text.contains("ekfac-cg"), "{text}");
     let text = refused(&[&base[..], &["--self-influence", "--method", "cg"]].concat());
     assert!(text.contains("--method") && text.contains("self-influence"), "{text}");
-    // All layers of the MLP have more weights than are put into a dense matrix.
-    let text = refused(&[&base[..], &["--queries", &queries, "--method", "dense"]].concat());
+    // The layers of the language model have more weights than are put into a dense matrix.
+    let [model, train, queries] = ["lm", "lm/train.jsonl", "lm/query.jsonl"].map(reference);
+    let base = ["score", "--model", &model, "--data", &train, "--out", &out, "--queries", &queries];
+    let text = refused(&[&base[..], &["--method", "dense"]].concat());
     assert!(text.contains("tap fewer layers"), "{text}");
     assert!(!Path::new(&out).exists(), "nothing is written");
 }

@@ -173,7 +173,7 @@ impl<'a> Gradients<'a> {
     ) -> Result<Queries<Work>> {
         let job = self.job;
         let batches = if method.solves() { job.solve_batches(method)? } else { Vec::new() };
-        let inverse = inverse((job.args, method), model, &batches, preconditioner)?;
+        let inverse = inverse((job, method), model, &batches, preconditioner)?;
         precondition(job, method, model, (queries, &inverse), rank(job.args))
     }
 

@@ -72,7 +72,7 @@ fn influences(args: &GroupArgs, job: &Job<'_>, groups: &Groups, run: &RunFolder,
     let factors = if method.takes_factors() { job.factors(model)? } else { None };
     let preconditioner = job.preconditioner(factors.as_ref(), method);
     let batches = if method.solves() { job.solve_batches(method)? } else { Vec::new() };
-    let inverse = inverse((job.args, method), model, &batches, preconditioner)?;
+    let inverse = inverse((job, method), model, &batches, preconditioner)?;
     let measurement = args.measurement.into();
     let plain = Preconditioner::Identity;
     let plain = Queries::prepare(model, job.queries, measurement, plain, Rank::Full, job.limits())?;

@@ -37,13 +37,17 @@ pub enum Inverse<'a> {
 
 /// (G + λI)⁻¹ by the factors of `preconditioner`, or by products over `batches` where the method solves.
 pub fn inverse<'a>(
-    (args, method): (&ScoreArgs, ScoreMethod),
+    (job, method): (&Job<'_>, ScoreMethod),
     model: &'a Model<Work>,
     batches: &'a [Batch],
     preconditioner: Preconditioner<'_>,
 ) -> Result<Inverse<'a>> {
+    if method == ScoreMethod::Dense {
+        let weights: usize = model.layers().iter().map(|s| s.d_out * s.d_in).sum();
+        job.context.reporter.say(format!("  forming the dense matrix: {weights} products"));
+    }
     if method.solves() {
-        return solver((args, method), model, batches, preconditioner);
+        return solver((job.args, method), model, batches, preconditioner);
     }
     let missing = || CliError::Usage { option: "--factors", problem: "is missing".to_owned() };
     Ok(Inverse::Ekfac(EkfacInverse::new(model.backend(), preconditioner, model.layers().len())?.ok_or_else(missing)?))
