@@ -28,6 +28,7 @@ METHODS = {
     "ekfac-cg": ["--steps", "200"],
     "astra": ["--steps", "300"],
 }
+DENSE = {"housing", "mpg"}  # few enough weights for the matrix itself
 SETS = {
     "housing": dict(task="regression", hidden=128, activation="tanh", epochs=100, train=10**6, damping="rel:0.1", evaluate=["--leading", "300"]),
     "mpg": dict(task="regression", hidden=128, activation="tanh", epochs=100, train=10**6, damping="rel:0.1", evaluate=["--leading", "300"]),
@@ -138,10 +139,10 @@ def main():
         run(args.etymon, "train", folder / "train.toml")
         run(args.etymon, "fit", *same, "--labels", args.labels, "--dtype", "f32", "--out", factors)
         scores = []
-        for method in args.methods:
+        for method in [*args.methods, *(["dense"] if name in DENSE else [])]:
             scores.append(folder / "scores" / method)
             given = [] if method == "grad-dot" else ["--factors", factors]
-            solve = ["--solve-rows", n, *METHODS[method]] if METHODS[method] else []
+            solve = ["--solve-rows", n, *METHODS.get(method, [])] if method == "dense" or METHODS[method] else []
             queries = ["--queries", folder / "q.jsonl", "--dtype", "f32", "--out", scores[-1]]
             damped = [] if method == "grad-dot" else ["--damping", SETS[name]["damping"]]
             run(args.etymon, "score", *same, *given, "--method", method, *damped, *queries, *solve, "-q")
