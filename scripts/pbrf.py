@@ -19,10 +19,12 @@ import subprocess
 import time
 import zipfile
 
+# What a method that solves is given, beside the rows.
 METHODS = {
-    "grad-dot": [],
-    "kfac": [],
-    "ekfac": [],
+    "grad-dot": None,
+    "kfac": None,
+    "ekfac": None,
+    "dense": [],
     "lissa": ["--steps", "1000"],
     "cg": ["--steps", "200"],
     "ekfac-cg": ["--steps", "200"],
@@ -139,10 +141,10 @@ def main():
         run(args.etymon, "train", folder / "train.toml")
         run(args.etymon, "fit", *same, "--labels", args.labels, "--dtype", "f32", "--out", factors)
         scores = []
-        for method in [*args.methods, *(["dense"] if name in DENSE else [])]:
+        for method in (m for m in args.methods if m != "dense" or name in DENSE):
             scores.append(folder / "scores" / method)
             given = [] if method == "grad-dot" else ["--factors", factors]
-            solve = ["--solve-rows", n, *METHODS.get(method, [])] if method == "dense" or METHODS[method] else []
+            solve = [] if METHODS[method] is None else ["--solve-rows", n, *METHODS[method]]
             queries = ["--queries", folder / "q.jsonl", "--dtype", "f32", "--out", scores[-1]]
             damped = [] if method == "grad-dot" else ["--damping", SETS[name]["damping"]]
             run(args.etymon, "score", *same, *given, "--method", method, *damped, *queries, *solve, "-q")

@@ -53,7 +53,7 @@ fn main() -> Result<()> {
     };
     let task = Task::open([model, factors, data, queries], layers, (n_queries.parse()?, most.parse()?))?;
     let mean = task.mean_eigenvalue()?;
-    println!("{} weights, {} examples, tr(G)/p = {mean:.3e}", task.weights(), task.g().n_examples());
+    println!("{} weights, {} examples, tr(G)/p = {mean:.3e}", task.model.n_tapped(), task.g().n_examples());
     println!("| λ / (tr(G)/p) | method | error of EK-FAC alone | products to 0.1 | to 0.01 | least error | at |");
     println!("|---|---|---|---|---|---|---|");
     let mut panels = Vec::new();
@@ -90,7 +90,7 @@ impl Task {
         };
         let queries = read(queries)?.iter().take(n).map(gradient).collect::<Result<_>>()?;
         let mut task = Self { model, batches, factors, queries, dense: None, most };
-        if Dense::check(task.weights()).is_ok() {
+        if Dense::check(task.model.n_tapped()).is_ok() {
             task.dense = Some(Dense::new(task.model.backend(), &task.g(), &task.model.zero_direction())?);
         }
         Ok(task)
@@ -98,10 +98,6 @@ impl Task {
 
     fn g(&self) -> GaussNewton<'_, F64> {
         GaussNewton::new(&self.model, &self.batches)
-    }
-
-    fn weights(&self) -> usize {
-        self.model.layers().iter().map(|s| s.d_out * s.d_in).sum()
     }
 
     fn ekfac(&self, damping: Damping) -> Result<EkfacInverse<'_, F64>> {
@@ -115,7 +111,7 @@ impl Task {
     fn mean_eigenvalue(&self) -> Result<f64> {
         let means = self.ekfac(Damping::MeanEigenvalue(1.0))?.lambda();
         let sums = means.iter().zip(self.model.layers()).map(|(mean, s)| mean * (s.d_out * s.d_in) as f64);
-        Ok(sums.sum::<f64>() / self.weights() as f64)
+        Ok(sums.sum::<f64>() / self.model.n_tapped() as f64)
     }
 
     fn views(&self) -> Vec<&[Matrix<f64>]> {
@@ -137,10 +133,11 @@ impl Task {
     fn reference(&self, lambda: &[f64]) -> Result<Vec<Direction>> {
         let backend = self.model.backend();
         if let Some(dense) = &self.dense {
+            let inverse = dense.clone().inverse(lambda)?;
             return Ok(self
                 .queries
                 .iter()
-                .map(|v| dense.solve(backend, v, lambda))
+                .map(|v| inverse.solve(backend, v))
                 .collect::<std::result::Result<_, _>>()?);
         }
         let (g, ekfac) = (self.g(), self.ekfac(Damping::Absolute(lambda[0]))?);

@@ -134,6 +134,11 @@ impl<B: Backend> Model<B> {
         &self.layers
     }
 
+    /// Weights of all tapped layers, p.
+    pub fn n_tapped(&self) -> usize {
+        self.layers.iter().map(|s| s.d_out * s.d_in).sum()
+    }
+
     /// The description.
     pub fn config(&self) -> &ModelConfig {
         &self.config

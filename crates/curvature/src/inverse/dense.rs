@@ -25,7 +25,7 @@ impl Dense {
     ///
     /// # Errors
     /// A model of too many weights, and what the products meet.
-    pub fn new<B: Backend>(backend: &B, a: &impl LinearOperator<B>, like: &[B::Tensor]) -> Result<Self> {
+    pub fn new<B: Backend>(backend: &B, a: &dyn LinearOperator<B>, like: &[B::Tensor]) -> Result<Self> {
         let shapes: Vec<Shape> = like.iter().map(|x| backend.shape(x)).collect();
         let p = shapes.iter().map(|s| s.len()).sum();
         Self::check(p)?;
@@ -72,24 +72,23 @@ impl Dense {
         &self.matrix
     }
 
-    /// (G + λI)⁻¹ with a λ per layer, by a Cholesky decomposition.
+    /// (G + λI)⁻¹ with a λ per layer, by a Cholesky decomposition, in place of the matrix.
     ///
     /// # Errors
     /// A matrix that is not positive definite: a larger λ makes it so.
-    pub fn inverse(&self, lambda: &[f64]) -> Result<DenseInverse> {
-        let mut damped = self.matrix.clone();
+    pub fn inverse(mut self, lambda: &[f64]) -> Result<DenseInverse> {
         let of_weights = self.shapes.iter().zip(lambda).flat_map(|(s, &l)| std::iter::repeat_n(l, s.len()));
-        of_weights.enumerate().for_each(|(i, l)| damped[(i, i)] += l);
-        let decomposed = damped.llt(Side::Lower).map_err(|_| CurvatureError::NotDefinite)?;
-        Ok(DenseInverse { decomposed, shapes: self.shapes.clone() })
+        of_weights.enumerate().for_each(|(i, l)| self.matrix[(i, i)] += l);
+        let decomposed = self.matrix.llt(Side::Lower).map_err(|_| CurvatureError::NotDefinite)?;
+        Ok(DenseInverse { decomposed, shapes: self.shapes })
     }
 
-    /// (G + λI)⁻¹ v, for one v.
+    /// (G + λI)⁻¹ v, for one v and λ.
     ///
     /// # Errors
     /// As [`inverse`](Self::inverse).
     pub fn solve<B: Backend>(&self, backend: &B, v: &[B::Tensor], lambda: &[f64]) -> Result<Vec<B::Tensor>> {
-        self.inverse(lambda)?.solve(backend, v)
+        self.clone().inverse(lambda)?.solve(backend, v)
     }
 }
 

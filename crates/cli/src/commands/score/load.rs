@@ -75,7 +75,7 @@ fn solved(args: &ScoreArgs, method: ScoreMethod, model: &Model<Work>, counted: &
         ScoreMethod::Astra | ScoreMethod::Lissa => n_queries * steps * (args.solve.solve_batch as u64).min(examples),
         ScoreMethod::Diagonal => examples,
         // A product for each column of the matrix.
-        ScoreMethod::Dense => model.layers().iter().map(|s| s.d_out * s.d_in).sum::<usize>() as u64 * examples,
+        ScoreMethod::Dense => model.n_tapped() as u64 * examples,
         _ => n_queries * steps * examples,
     };
     seen * counted.rows.div_ceil(counted.examples.max(1))
@@ -92,7 +92,7 @@ pub fn estimate(
     with: With,
 ) -> Result<(Choice, Vec<Phase>)> {
     if methods.contains(&ScoreMethod::Dense) {
-        Dense::check(model.layers().iter().map(|s| s.d_out * s.d_in).sum())?;
+        Dense::check(model.n_tapped())?;
     }
     if methods.iter().all(|m| matches!(m.way(), Way::Log | Way::Texts)) {
         let choice = Choice { batch_rows: PLENTY, groups: LayerGroups::one(model.layers()) };

@@ -43,8 +43,7 @@ pub fn inverse<'a>(
     preconditioner: Preconditioner<'_>,
 ) -> Result<Inverse<'a>> {
     if method == ScoreMethod::Dense {
-        let weights: usize = model.layers().iter().map(|s| s.d_out * s.d_in).sum();
-        job.context.reporter.say(format!("  forming the dense matrix: {weights} products"));
+        job.context.reporter.say(format!("  forming the dense matrix: {} products", model.n_tapped()));
     }
     if method.solves() {
         return solver((job.args, method), model, batches, preconditioner);

@@ -121,11 +121,6 @@ impl Both {
         self.options.finetune_damping.unwrap_or(self.pretraining.args.damping)
     }
 
-    /// How the curvature of the fine-tuning loss is inverted.
-    pub fn finetune_method(&self) -> ScoreMethod {
-        self.finetuning.method()
-    }
-
     /// The curvature of the fine-tuning loss.
     pub fn curvature(&self) -> StageCurvature {
         self.options.finetune_curvature
@@ -175,18 +170,16 @@ impl Stage {
 /// The method of pre-training, and that of fine-tuning.
 fn methods(args: &ScoreArgs) -> Result<(ScoreMethod, ScoreMethod)> {
     use ScoreMethod::{Cg, Dense, Ekfac, EkfacCg, Kfac};
-    let can = |method: &ScoreMethod| matches!(method, Ekfac | Kfac | EkfacCg | Cg | Dense);
-    let one_of =
+    let refuse =
         |option| usage(option, "two stages are scored by one of ekfac, kfac, ekfac-cg, cg and dense".to_owned());
-    let [method] = check::methods(args)?[..] else { return one_of("--method") };
+    let [method] = check::methods(args)?[..] else { return refuse("--method") };
     let finetuning = args.stage.finetune_method.unwrap_or(method);
-    if !can(&method) {
-        return one_of("--method");
+    for (option, method) in [("--method", method), ("--finetune-method", finetuning)] {
+        if !matches!(method, Ekfac | Kfac | EkfacCg | Cg | Dense) {
+            return refuse(option);
+        }
     }
-    if !can(&finetuning) {
-        return one_of("--finetune-method");
-    }
-    if matches!(finetuning, Ekfac | Kfac | EkfacCg) && args.stage.finetune_factors.is_none() {
+    if finetuning.needs_factors() && args.stage.finetune_factors.is_none() {
         let problem = format!("is missing; {} needs factors of the fine-tuned model", finetuning.name());
         return usage("--finetune-factors", problem);
     }

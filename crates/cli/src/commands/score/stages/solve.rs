@@ -23,7 +23,7 @@ use crate::open::Work;
 /// Both sets of queries. Products with the Hessian are differences of gradients, for which f32 is too coarse: where they are
 /// taken, all is in f64.
 pub fn queries(both: &Both, job: &Job<'_>) -> Result<StageQueries<Work>> {
-    let by_factors = matches!(both.finetune_method(), ScoreMethod::Ekfac | ScoreMethod::Kfac);
+    let by_factors = matches!(both.finetuning.method(), ScoreMethod::Ekfac | ScoreMethod::Kfac);
     let with_hessian = both.stages.has_frozen() || (!by_factors && both.curvature() == StageCurvature::Hessian);
     if !with_hessian {
         return through(both, job, &both.whole);
@@ -74,13 +74,17 @@ fn through<B: Folds>(both: &Both, job: &Job<'_>, whole: &Model<B>) -> Result<Sta
     let trained = both.stages.trained(whole);
     let plain = Preconditioner::Identity;
     let plain = Queries::prepare(whole, &both.queries, measurement, plain, Rank::Full, job.limits())?;
-    let (method, damping) = (both.finetune_method(), both.free_damping());
-    let free = mean_lambda((job.args, method), &both.finetuning.inputs.opened.model, &both.batches, damping)?;
+    let (method, damping) = (both.finetuning.method(), both.free_damping());
+    let ekfac = ekfac((job.args, method), &trained, damping)?;
+    let free = match &ekfac {
+        Some(ekfac) => ekfac.lambda(),
+        None => mean_lambda((job.args, method), &both.finetuning.inputs.opened.model, &both.batches, damping)?,
+    };
     // A layer that is held near pre-training is damped by that, unless more is asked for.
     let own = |(held, damping): (Option<f64>, f64)| if held.is_some() && !both.damps_all() { 0.0 } else { damping };
     let damping: Vec<f64> = both.stages.held().zip(free).map(own).collect();
     let lambda = both.stages.lambda(&damping);
-    let inverse = Inverse::new(both, job, &trained, lambda)?;
+    let inverse = Inverse::new(both, job, (&trained, lambda), ekfac)?;
     let hessian = Hessian::new(whole, &both.batches)?;
     let task = job.context.reporter.task("two stages", 2 * both.queries.len() as u64, 0, "vectors");
     let models = (both.pretraining.layers(), whole);
@@ -122,23 +126,26 @@ struct Inverse<'a, B: Backend> {
 }
 
 impl<'a, B: Folds> Inverse<'a, B> {
-    fn new(both: &'a Both, job: &Job<'_>, trained: &'a Model<B>, lambda: Vec<f64>) -> Result<Self> {
-        let method = both.finetune_method();
+    /// `ekfac` is inverted with where the method needs it.
+    fn new(
+        both: &'a Both,
+        job: &Job<'_>,
+        (trained, lambda): (&'a Model<B>, Vec<f64>),
+        ekfac: Option<EkfacInverse<'a, B>>,
+    ) -> Result<Self> {
+        let method = both.finetuning.method();
         let curvature: Box<dyn LinearOperator<B> + 'a> = match both.curvature() {
             StageCurvature::Hessian => Box::new(Hessian::new(trained, &both.batches)?),
             StageCurvature::GaussNewton => Box::new(GaussNewton::new(trained, &both.batches)),
         };
         let dense = match method {
             ScoreMethod::Dense => {
-                let apply = |v: &[B::Tensor]| curvature.apply(v);
-                let matrix = Dense::new(trained.backend(), &apply, &trained.zero_direction())?;
+                let matrix = Dense::new(trained.backend(), curvature.as_ref(), &trained.zero_direction())?;
                 Some(matrix.inverse(&lambda).map_err(|e| explain(e.into()))?)
             }
             _ => None,
         };
-        let takes = matches!(method, ScoreMethod::Ekfac | ScoreMethod::Kfac | ScoreMethod::EkfacCg);
-        let ekfac = if takes { ekfac((job.args, method), trained, both.free_damping())? } else { None };
-        let ekfac = ekfac.map(|ekfac| ekfac.with_lambda(&lambda));
+        let ekfac = ekfac.filter(|_| method.needs_factors()).map(|ekfac| ekfac.with_lambda(&lambda));
         let options = CgOptions { max_steps: job.args.steps(method), tolerance: job.args.solve.tolerance };
         Ok(Self { curvature, trained, lambda, ekfac, dense, method, options, residual: Cell::new(0.0) })
     }
