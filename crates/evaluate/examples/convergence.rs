@@ -1,95 +1,137 @@
 //! How fast the solvers of (G + λI) x = v come to the exact solution, in products with G over the data:
 //!
-//! `cargo run --release -p etymon-evaluate --example convergence -- MODEL FACTORS DATA QUERIES LAYERS N_QUERIES MOST OUT.svg`
+//! `cargo run --release -p etymon-evaluate --example convergence -- MODEL FACTORS DATA QUERIES LAYERS N_QUERIES MOST OUT.svg [λ…] [METHOD…]`
 //!
 //! MODEL, FACTORS (of `etymon fit`, with the same `--layers LAYERS`), DATA and QUERIES are those of `etymon score`; the first
-//! N_QUERIES are solved, with at most MOST products each. All is computed in f64. The reference is a dense solve where the
-//! weights are few enough for one; else conjugate gradients from EK-FAC on until ‖v − (G + λI) x‖ ≤ 1e-5 λ ‖x‖, which bounds
-//! ‖x − x*‖ / ‖x‖ by 1e-5. Printed are tables for docs/convergence.md; OUT.svg gets the curves.
-#![allow(clippy::print_stdout)]
+//! N_QUERIES are solved, with at most MOST products each, at every λ (in parts of tr(G)/p) and by every METHOD named, or all. All is computed in f64. The
+//! reference is a dense solve where the weights are few enough for one; else conjugate gradients from EK-FAC on until
+//! ‖v − (G + λI) x‖ ≤ 1e-3 λ ‖x‖, which bounds ‖x − x*‖ / ‖x‖ by 1e-3. Two errors are followed: of x, and of what is wanted of
+//! it, the scores xᵀ∇L(z_i) of all rows of DATA. Printed are tables for docs/convergence.md; OUT.svg gets the curves.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use etymon_curvature::inverse::{
     CgOptions, ConjugateGradients, Damped, Dense, EkfacInverse, GaussNewton, LinearOperator, Solver, Way,
 };
 use etymon_curvature::{Damping, Factors, Preconditioner, Spectrum};
-use etymon_data::{Batch, Corpus, CorpusOptions, Example, Padding};
+use etymon_data::{Batch, Corpus, CorpusOptions, Encoder, Example, Padding};
 use etymon_evaluate::plot::{Series, log_panels};
-use etymon_model::{Measurement, Model, Objective, load};
+use etymon_model::{Measurement, Model, Objective, load, tokenizer_json};
 use etymon_tensor::{Backend, Cpu, Matrix};
 
 type F64 = Cpu<f64>;
 type Direction = Vec<Matrix<f64>>;
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// λ over tr(G) / p.
+/// λ over tr(G) / p, where none is given.
 const DAMPINGS: [f64; 4] = [0.1, 0.01, 1e-3, 1e-4];
+/// `ekfac-cg-10` is preconditioned by EK-FAC with a damping of 10 λ.
+const METHODS: [&str; 6] = ["cg", "ekfac-cg", "ekfac-cg-10", "arnoldi", "astra", "lissa"];
 /// Examples of a step of the stochastic series, and independent runs that are averaged: those of `etymon score`.
 const STEP: usize = 64;
 const REPEATS: usize = 2;
 /// The ratio of the numbers of products at which methods are tried that are run anew for each.
 const GRID: f64 = 1.5;
 /// The bound on the reference's own error where it is no dense solve.
-const CERTAIN: f64 = 1e-5;
+const CERTAIN: f64 = 1e-3;
 
 struct Task {
     model: Model<F64>,
     batches: Vec<Batch>,
     factors: Factors,
     queries: Vec<Direction>,
+    /// ∇L of each example.
+    gradients: Vec<Direction>,
     dense: Option<Dense>,
     /// Most products for one query.
     most: usize,
 }
 
-/// Products for one query, and the median over queries of ‖x − x*‖ / ‖x*‖.
-type Curve = Vec<(f64, f64)>;
+/// An exact solution, and its scores of all examples.
+struct Wanted {
+    x: Direction,
+    scores: Vec<f64>,
+}
+
+/// Medians over queries of ‖x − x*‖ / ‖x*‖, and of the same of the scores.
+#[derive(Clone, Copy)]
+struct Errors {
+    x: f64,
+    scores: f64,
+}
+
+/// Products for one query, and the errors then.
+type Curve = Vec<(f64, Errors)>;
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [model, factors, data, queries, layers, n_queries, most, out] = &args[..] else {
-        return Err("give MODEL FACTORS DATA QUERIES LAYERS N_QUERIES MOST OUT.svg".into());
+    let [model, factors, data, queries, layers, n_queries, most, out, which @ ..] = &args[..] else {
+        return Err("give MODEL FACTORS DATA QUERIES LAYERS N_QUERIES MOST OUT.svg [λ/(tr(G)/p)…] [METHOD…]".into());
     };
+    let unknown = |w: &&String| w.parse::<f64>().is_err() && !METHODS.contains(&w.as_str());
+    if let Some(unknown) = which.iter().find(unknown) {
+        return Err(format!("{unknown} is neither a λ nor one of {}", METHODS.join(", ")).into());
+    }
+    let dampings: Vec<f64> = which.iter().filter_map(|d| d.parse().ok()).collect();
+    let wanted = |name: &str| dampings.len() == which.len() || which.iter().any(|w| w == name);
+    let methods: Vec<&str> = METHODS.into_iter().filter(|name| wanted(name)).collect();
     let task = Task::open([model, factors, data, queries], layers, (n_queries.parse()?, most.parse()?))?;
     let mean = task.mean_eigenvalue()?;
     println!("{} weights, {} examples, tr(G)/p = {mean:.3e}", task.model.n_tapped(), task.g().n_examples());
-    println!("| λ / (tr(G)/p) | method | error of EK-FAC alone | products to 0.1 | to 0.01 | least error | at |");
-    println!("|---|---|---|---|---|---|---|");
-    let mut panels = Vec::new();
-    for relative in DAMPINGS {
-        let curves = task.curves(relative * mean)?;
-        let start = curves[1].1.first().map_or(f64::NAN, |point| point.1);
-        for (name, curve) in &curves {
-            let to = |error| curve.iter().find(|p| p.1 <= error).map_or("–".to_owned(), |p| format!("{:.0}", p.0));
-            let least = curve.iter().copied().min_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or((0.0, f64::NAN));
-            let figures = format!("{start:.2} | {} | {} | {:.1e} | {:.0}", to(0.1), to(0.01), least.1, least.0);
-            println!("| {relative} | {name} | {figures} |");
-        }
-        let series = curves.into_iter().map(|(name, points)| Series { name: name.to_owned(), points }).collect();
-        panels.push((format!("λ = {relative} tr(G)/p"), series));
+    println!(
+        "| λ / (tr(G)/p) | method | products to 0.1 of x | to 0.01 | to 0.1 of the scores | to 0.01 | least errors | at |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    let (mut of_x, mut of_scores) = (Vec::new(), Vec::new());
+    for &relative in if dampings.is_empty() { &DAMPINGS[..] } else { &dampings } {
+        let (alone, curves) = task.curves(relative * mean, &methods)?;
+        println!("| {relative} | ekfac alone | | | | | {:.1e}, {:.1e} | 0 |", alone.x, alone.scores);
+        curves.iter().for_each(|(name, curve)| println!("| {relative} | {name} | {} |", figures(curve)));
+        let series = |of: fn(&Errors) -> f64| -> Vec<Series> {
+            let points = |curve: &Curve| curve.iter().map(|(products, errors)| (*products, of(errors))).collect();
+            curves.iter().map(|(name, curve)| Series { name: (*name).to_owned(), points: points(curve) }).collect()
+        };
+        of_x.push((format!("x, λ = {relative} tr(G)/p"), series(|e| e.x)));
+        of_scores.push((format!("scores, λ = {relative} tr(G)/p"), series(|e| e.scores)));
     }
-    let axes = ("products with G over the data", "relative error of x");
+    let panels: Vec<_> = of_x.into_iter().zip(of_scores).flat_map(|(x, scores)| [x, scores]).collect();
+    let axes = ("products with G over the data", "relative error");
     std::fs::write(out, log_panels("Solvers of (G + λI) x = v", axes, &panels)?)?;
     Ok(())
 }
 
+/// The products that a method needs, and how far it comes.
+fn figures(curve: &Curve) -> String {
+    let to = |of: fn(&Errors) -> f64, least: f64| {
+        curve.iter().find(|(_, e)| of(e) <= least).map_or("–".to_owned(), |(products, _)| format!("{products:.0}"))
+    };
+    let best = curve.iter().min_by(|a, b| a.1.x.total_cmp(&b.1.x));
+    let best = best.map_or(String::new(), |(at, e)| format!("{:.1e}, {:.1e} | {at:.0}", e.x, e.scores));
+    let [x, scores]: [fn(&Errors) -> f64; 2] = [|e| e.x, |e| e.scores];
+    format!("{} | {} | {} | {} | {best}", to(x, 0.1), to(x, 0.01), to(scores, 0.1), to(scores, 0.01))
+}
+
 impl Task {
     fn open([model, factors, data, queries]: [&str; 4], layers: &str, (n, most): (usize, usize)) -> Result<Self> {
+        let tokenizer = tokenizer_json(Path::new(model))?;
+        let encoder = tokenizer.map(|json| Encoder::from_bytes(json.as_bytes())).transpose()?;
         let mut model = load(F64::new(), Path::new(model))?;
         model.select_layers(Some(layers))?;
         let factors = Factors::open(Path::new(factors), model.layers())?;
-        let read = |path: &str| Corpus::open(&[PathBuf::from(path)], None, CorpusOptions::default())?.read_all();
+        let read = |path: &str| Corpus::open(&[path.into()], encoder.clone(), CorpusOptions::default())?.read_all();
         let stack = |examples: &[Example]| Batch::stack(examples, Padding::None);
-        let batches = read(data)?.chunks(STEP).map(stack).collect::<std::result::Result<_, _>>()?;
-        let gradient = |query: &Example| {
+        let examples = read(data)?;
+        let batches = examples.chunks(STEP).map(stack).collect::<std::result::Result<_, _>>()?;
+        let gradient = |example: &Example, of: Objective| {
             let mut v = model.zero_direction();
-            let batch = stack(std::slice::from_ref(query))?;
-            model.add_gradient(&batch, Objective::Measurement(Measurement::LogLikelihood), &mut v)?;
+            model.add_gradient(&stack(std::slice::from_ref(example))?, of, &mut v)?;
             Ok(v)
         };
-        let queries = read(queries)?.iter().take(n).map(gradient).collect::<Result<_>>()?;
-        let mut task = Self { model, batches, factors, queries, dense: None, most };
+        let measured = Objective::Measurement(Measurement::LogLikelihood);
+        let queries = read(queries)?.iter().take(n).map(|q| gradient(q, measured)).collect::<Result<_>>()?;
+        let gradients = examples.iter().map(|z| gradient(z, Objective::TrainLoss)).collect::<Result<_>>()?;
+        let mut task = Self { model, batches, factors, queries, gradients, dense: None, most };
         if Dense::check(task.model.n_tapped()).is_ok() {
             task.dense = Some(Dense::new(task.model.backend(), &task.g(), &task.model.zero_direction())?);
         }
@@ -118,16 +160,41 @@ impl Task {
         self.queries.iter().map(Vec::as_slice).collect()
     }
 
-    fn curves(&self, lambda: f64) -> Result<Vec<(&'static str, Curve)>> {
+    /// The errors of EK-FAC alone, and the curves of `methods`.
+    fn curves<'m>(&self, lambda: f64, methods: &[&'m str]) -> Result<(Errors, Vec<(&'m str, Curve)>)> {
         let all = vec![lambda; self.model.layers().len()];
-        let wanted = self.reference(&all)?;
-        Ok(vec![
-            ("cg", self.cg(&all, None, &wanted)?),
-            ("ekfac-cg", self.cg(&all, Some(&self.ekfac(Damping::Absolute(lambda))?), &wanted)?),
-            ("arnoldi", self.grid(&all, "arnoldi", &wanted)?),
-            ("astra", self.grid(&all, "astra", &wanted)?),
-            ("lissa", self.grid(&all, "lissa", &wanted)?),
-        ])
+        let with_scores = |x: Direction| Wanted { scores: self.scores(&x), x };
+        let wanted: Vec<Wanted> = self.reference(&all)?.into_iter().map(with_scores).collect();
+        let ekfac = self.ekfac(Damping::Absolute(lambda))?;
+        let alone = self.errors(&ekfac.apply_all(&self.views())?.iter().collect::<Vec<_>>(), &wanted);
+        let curve = |&method: &&'m str| {
+            let curve = match method {
+                "cg" => self.cg(&all, None, &wanted)?,
+                "ekfac-cg" => self.cg(&all, Some(&ekfac), &wanted)?,
+                "ekfac-cg-10" => self.cg(&all, Some(&self.ekfac(Damping::Absolute(10.0 * lambda))?), &wanted)?,
+                _ => self.grid(&all, method, &wanted)?,
+            };
+            Ok((method, curve))
+        };
+        Ok((alone, methods.iter().map(curve).collect::<Result<_>>()?))
+    }
+
+    fn scores(&self, x: &Direction) -> Vec<f64> {
+        self.gradients.iter().map(|g| dot(self.model.backend(), g, x)).collect()
+    }
+
+    fn errors(&self, xs: &[&Direction], wanted: &[Wanted]) -> Errors {
+        let backend = self.model.backend();
+        let of_scores = |x: &Direction, wanted: &Wanted| {
+            let scores = self.scores(x);
+            let off: f64 = scores.iter().zip(&wanted.scores).map(|(a, b)| (a - b) * (a - b)).sum();
+            (off / wanted.scores.iter().map(|b| b * b).sum::<f64>()).sqrt()
+        };
+        let pairs = || xs.iter().zip(wanted);
+        Errors {
+            x: median(pairs().map(|(x, w)| error(backend, x, &w.x))),
+            scores: median(pairs().map(|(x, w)| of_scores(x, w))),
+        }
     }
 
     fn reference(&self, lambda: &[f64]) -> Result<Vec<Direction>> {
@@ -140,19 +207,24 @@ impl Task {
                 .map(|v| inverse.solve(backend, v))
                 .collect::<std::result::Result<_, _>>()?);
         }
-        let (g, ekfac) = (self.g(), self.ekfac(Damping::Absolute(lambda[0]))?);
+        let (g, ekfac) = (self.g(), self.ekfac(Damping::Absolute(10.0 * lambda[0]))?);
         let damped = Damped { backend, inner: &g, lambda };
         let options = CgOptions { max_steps: 10_000, tolerance: 0.0 };
         let mut cg = ConjugateGradients::new(backend, &damped, &self.views(), Some(&ekfac), options)?;
         let bound = |(solution, v): (&etymon_curvature::inverse::Solution<_>, &Direction)| {
             solution.residual() * size(backend, v) / (lambda[0] * size(backend, &solution.x))
         };
-        while cg.solutions().zip(&self.queries).any(|pair| bound(pair) > CERTAIN) && cg.step()? {}
+        while cg.solutions().zip(&self.queries).any(|pair| bound(pair) > CERTAIN) && cg.step()? {
+            let worst = cg.solutions().zip(&self.queries).map(bound).fold(0.0, f64::max);
+            let products = cg.solutions().map(|s| s.products).fold(0.0, f64::max);
+            eprint!("\rλ = {:.1e}: reference after {products} products within {worst:.1e} ", lambda[0]);
+        }
+        eprintln!();
         Ok(cg.finish().into_iter().map(|solution| solution.x).collect())
     }
 
     /// The curve of conjugate gradients, one point for each product.
-    fn cg(&self, lambda: &[f64], ekfac: Option<&EkfacInverse<'_, F64>>, wanted: &[Direction]) -> Result<Curve> {
+    fn cg(&self, lambda: &[f64], ekfac: Option<&EkfacInverse<'_, F64>>, wanted: &[Wanted]) -> Result<Curve> {
         let (backend, g) = (self.model.backend(), self.g());
         let damped = Damped { backend, inner: &g, lambda };
         let options = CgOptions { max_steps: self.most, tolerance: 1e-10 };
@@ -161,19 +233,19 @@ impl Task {
         let mut curve = Vec::new();
         loop {
             let products = cg.solutions().map(|s| s.products).fold(0.0, f64::max);
-            let error = median(cg.solutions().zip(wanted).map(|(s, w)| error(backend, &s.x, w)));
+            let errors = self.errors(&cg.solutions().map(|s| &s.x).collect::<Vec<_>>(), wanted);
             if products > 0.0 {
-                curve.push((products, error));
+                curve.push((products, errors));
             }
-            if error < 1e-4 || !cg.step()? {
+            if errors.x < 1e-4 || !cg.step()? {
                 return Ok(curve);
             }
         }
     }
 
     /// The curve of a method that is run anew for each number of steps.
-    fn grid(&self, lambda: &[f64], method: &str, wanted: &[Direction]) -> Result<Curve> {
-        let (backend, n) = (self.model.backend(), self.g().n_examples());
+    fn grid(&self, lambda: &[f64], method: &str, wanted: &[Wanted]) -> Result<Curve> {
+        let n = self.g().n_examples();
         let mut curve = Vec::new();
         let mut products = 5.0;
         while products <= self.most as f64 {
@@ -187,15 +259,19 @@ impl Task {
             let shared = solver.products();
             let found = solver.apply_all(&self.views())?;
             let own = solver.take_solved().first().map_or(0.0, |solved| solved.products);
-            curve.push((shared + own, median(found.iter().zip(wanted).map(|(x, w)| error(backend, x, w)))));
+            curve.push((shared + own, self.errors(&found.iter().collect::<Vec<_>>(), wanted)));
             products = (GRID * products).round();
         }
         Ok(curve)
     }
 }
 
+fn dot(backend: &F64, x: &Direction, y: &Direction) -> f64 {
+    x.iter().zip(y).map(|(x, y)| backend.dot(x, y).unwrap_or(f64::NAN)).sum()
+}
+
 fn size(backend: &F64, x: &Direction) -> f64 {
-    x.iter().map(|x| backend.dot(x, x).unwrap_or(f64::NAN)).sum::<f64>().sqrt()
+    dot(backend, x, x).sqrt()
 }
 
 /// ‖x − x*‖ / ‖x*‖.

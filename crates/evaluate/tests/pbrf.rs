@@ -37,7 +37,11 @@ fn classes(n: usize, seed: u64) -> Vec<Example> {
 }
 
 fn model(sizes: &[usize], task: &str) -> Model<Work> {
-    Model::new(Work::new(), json!({"model_type": "mlp", "sizes": sizes, "activation": "tanh", "task": task}), 3)
+    with_activation("tanh", sizes, task)
+}
+
+fn with_activation(activation: &str, sizes: &[usize], task: &str) -> Model<Work> {
+    Model::new(Work::new(), json!({"model_type": "mlp", "sizes": sizes, "activation": activation, "task": task}), 3)
         .unwrap()
 }
 
@@ -186,6 +190,31 @@ fn adam_and_lbfgs_find_the_same_minimum() {
         let error = (dot(&difference, &difference) / dot(&fast, &fast)).sqrt();
         assert!(error < 1e-3, "{m}: {error:e}");
     }
+}
+
+#[test]
+fn a_minimum_on_a_kink_is_given_up_early_and_is_where_adam_goes() {
+    let (base, train) = (with_activation("relu", &[4, 16, 3], "classification"), classes(30, 2));
+    let proximal = Proximal::new(base.clone(), &train, 30, &[0.002, 0.005]).unwrap();
+    let by = Minimiser::Lbfgs { tolerance: 1e-3, most: 2000 };
+    let mut kinks = 0;
+    for (m, row) in train.iter().enumerate() {
+        let fast = proximal.minimise(row, 0.01 / 30.0, by).unwrap();
+        println!("{m}: {} gradients to {:.0e}", fast.evaluations, fast.residual);
+        if fast.converged {
+            continue;
+        }
+        kinks += 1;
+        assert!(fast.evaluations < 400, "{m}: {}", fast.evaluations);
+        let adam = Minimiser::Adam { rate: 1e-2, steps: 8000, tolerance: 1e-3 };
+        let plain = proximal.minimise(row, 0.01 / 30.0, adam).unwrap();
+        let (fast, plain) = (displacement(&base, &fast.model), displacement(&base, &plain.model));
+        let difference: Vec<f64> = fast.iter().zip(&plain).map(|(a, b)| a - b).collect();
+        let error = (dot(&difference, &difference) / dot(&plain, &plain)).sqrt();
+        println!("{m}: on a kink, {error:.1e} from Adam");
+        assert!(error < 0.05, "{m}: {error:e}");
+    }
+    assert!(kinks > 0);
 }
 
 #[test]

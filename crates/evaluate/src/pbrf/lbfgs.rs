@@ -19,6 +19,9 @@ const FLATTER: f64 = 0.9;
 const ROUNDING: f64 = 1e-13;
 /// Gradients after which the leading curvature at θˢ is given up: the minimum is then where the curvature is another one.
 const LED: u64 = 150;
+/// Gradients within which the value must fall by the square of the tolerance, in parts of its whole fall, or the least norm of a
+/// gradient by half. Where neither does, the minimum is on a kink (of ReLU), at which the gradients of either side stay as they are.
+const PATIENCE: u64 = 50;
 /// Trials of one line search.
 const TRIALS: usize = 30;
 
@@ -29,7 +32,8 @@ struct Pair<B: Backend> {
     rho: f64,
 }
 
-/// `unit` is |ε|. From δ = 0 until the gradient has fallen to `tolerance`, `most` gradients are computed, or no step goes down any more.
+/// `unit` is |ε|. From δ = 0 until the gradient has fallen to `tolerance`, `most` gradients are computed, or the value falls
+/// no more.
 pub(super) fn run<B: Backend>(
     of: &Proximal<B>,
     at: &mut impl FnMut(&[B::Tensor]) -> Result<Point<B>>,
@@ -43,7 +47,8 @@ pub(super) fn run<B: Backend>(
     let (mut evaluations, mut pairs) = (1, VecDeque::with_capacity(PAIRS));
     let first = norm(of, &gradient)?;
     let mut residual = ratio(first, first);
-    let noise = ROUNDING * (value.abs() + unit);
+    let (start, noise) = (value, ROUNDING * (value.abs() + unit));
+    let (mut least, mut mark) = (residual, (evaluations, value, residual));
     while residual > tolerance && evaluations < most {
         let leading = of.leading.as_ref().filter(|_| evaluations < LED);
         let direction = direction(of, leading, &pairs, &gradient)?;
@@ -67,6 +72,13 @@ pub(super) fn run<B: Backend>(
         }
         (delta, value, gradient) = (next, next_value, next_gradient);
         residual = ratio(norm(of, &gradient)?, first);
+        least = least.min(residual);
+        if evaluations >= mark.0 + PATIENCE {
+            if mark.1 - value <= tolerance * tolerance * (start - value) && least > 0.5 * mark.2 {
+                break;
+            }
+            mark = (evaluations, value, least);
+        }
     }
     Ok(Stop { delta, evaluations, residual })
 }

@@ -4,7 +4,7 @@ use super::check;
 use super::matrix::Matrix;
 use super::parallel::{Kernel, build_with, for_blocks, for_blocks_with, rows_per_block};
 use super::reduce::{inner_f64, max, sum_f64};
-use super::scalar::Scalar;
+use super::scalar::{Scalar, exp_m1};
 use crate::{Buffer, CrossEntropy, Label, Result, TensorError};
 
 struct Rows<'a> {
@@ -173,31 +173,44 @@ impl<T: Scalar> Kernel<T, f64> for Divergence<'_, T> {
     #[inline(always)]
     fn run(&self, block: usize, logits: &mut [T], values: &mut [f64]) {
         let first = block * self.block_rows;
-        let rows = logits.chunks_exact_mut(self.reference.cols()).zip(values);
-        for (i, (row, value)) in rows.enumerate() {
-            *value = divergence(row, self.reference.row(first + i));
+        let cols = self.reference.cols();
+        let (mut p, mut terms) = (Buffer::zeros(cols), Buffer::zeros(cols));
+        for (i, (row, value)) in logits.chunks_exact_mut(cols).zip(values).enumerate() {
+            *value = divergence(row, self.reference.row(first + i), &mut p, &mut terms);
         }
     }
 }
 
 /// KL(p' ‖ p); the row becomes p − p'. With x = log p − log p', which is the difference of the logits less a constant, the
-/// value is Σ p' (eˣ − 1 − x) and the gradient p' (eˣ − 1). A class whose p' underflows counts as nothing.
-fn divergence<T: Scalar>(row: &mut [T], reference: &[T]) -> f64 {
+/// value is Σ p' (eˣ − 1 − x) and the gradient p' (eˣ − 1). A class whose p' underflows counts as nothing. `p` and `terms` are
+/// room for a row.
+#[inline(always)]
+fn divergence<T: Scalar>(row: &mut [T], reference: &[T], p: &mut [f64], terms: &mut [f64]) -> f64 {
     let top = max(reference).to_f64();
-    let weight = |r: T| (r.to_f64() - top).exp();
-    let total: f64 = reference.iter().map(|&r| weight(r)).sum();
-    let probability = |r: T| weight(r) / total;
-    let pairs = || row.iter().zip(reference).map(|(&x, &r)| (x.to_f64() - r.to_f64(), probability(r)));
-    let mean: f64 = pairs().map(|(d, p)| p * d).sum();
-    let shift = mean + pairs().filter(|(_, p)| *p > 0.0).map(|(d, p)| p * (d - mean).exp_m1()).sum::<f64>().ln_1p();
-    let mut value = 0.0;
-    for (x, &r) in row.iter_mut().zip(reference) {
-        let (log_ratio, p) = (x.to_f64() - r.to_f64() - shift, probability(r));
-        let change = log_ratio.exp_m1();
-        *x = if p > 0.0 { T::of_f64(p * change) } else { T::ZERO };
-        value += if p > 0.0 { p * (change - log_ratio) } else { 0.0 };
+    for (p, &r) in p.iter_mut().zip(reference) {
+        *p = Scalar::exp(r.to_f64() - top);
     }
-    value
+    scale(p, 1.0 / sum_f64(p));
+    let differences = |row: &[T], terms: &mut [f64]| {
+        for ((term, &x), &r) in terms.iter_mut().zip(row).zip(reference) {
+            *term = x.to_f64() - r.to_f64();
+        }
+    };
+    differences(row, terms);
+    let mean = inner_f64(p, terms);
+    for (term, &p) in terms.iter_mut().zip(&*p) {
+        let change = exp_m1(*term - mean);
+        *term = if p > 0.0 { p * change } else { 0.0 };
+    }
+    let shift = mean + sum_f64(terms).ln_1p();
+    differences(row, terms);
+    for ((x, term), &p) in row.iter_mut().zip(&mut *terms).zip(&*p) {
+        let log_ratio = *term - shift;
+        let change = exp_m1(log_ratio);
+        *x = T::of_f64(if p > 0.0 { p * change } else { 0.0 });
+        *term = if p > 0.0 { p * (change - log_ratio) } else { 0.0 };
+    }
+    sum_f64(terms)
 }
 
 pub(crate) fn kl_divergence<T: Scalar>(logits: &mut Matrix<T>, reference: &Matrix<T>) -> Result<Buffer<f64>> {
