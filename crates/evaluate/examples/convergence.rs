@@ -1,12 +1,14 @@
 //! How fast the solvers of (G + λI) x = v come to the exact solution, in products with G over the data:
 //!
-//! `cargo run --release -p etymon-evaluate --example convergence -- MODEL FACTORS DATA QUERIES LAYERS N_QUERIES MOST OUT.svg [λ…] [METHOD…]`
+//! `cargo run --release -p etymon-evaluate --example convergence --
+//! MODEL FACTORS DATA QUERIES LAYERS N_QUERIES MOST OUT.svg [λ…] [METHOD…]`
 //!
 //! MODEL, FACTORS (of `etymon fit`, with the same `--layers LAYERS`), DATA and QUERIES are those of `etymon score`; the first
-//! N_QUERIES are solved, with at most MOST products each, at every λ (in parts of tr(G)/p) and by every METHOD named, or all. All is computed in f64. The
-//! reference is a dense solve where the weights are few enough for one; else conjugate gradients from EK-FAC on until
-//! ‖v − (G + λI) x‖ ≤ 1e-3 λ ‖x‖, which bounds ‖x − x*‖ / ‖x‖ by 1e-3. Two errors are followed: of x, and of what is wanted of
-//! it, the scores xᵀ∇L(z_i) of all rows of DATA. Printed are tables for docs/convergence.md; OUT.svg gets the curves.
+//! N_QUERIES are solved, with at most MOST products each, at every λ (in parts of tr(G)/p) and by every METHOD named, or all. All
+//! is computed in f64. The reference is a dense solve where the weights are few enough for one; else conjugate gradients from
+//! EK-FAC on until ‖v − (G + λI) x‖ ≤ 1e-3 λ ‖x‖, which bounds ‖x − x*‖ / ‖x‖ by 1e-3. Two errors are followed: of x, and of
+//! what is wanted of it, the scores xᵀ∇L(z_i) of all rows of DATA. Printed are tables for docs/convergence.md; OUT.svg gets the
+//! curves.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::path::Path;
@@ -26,8 +28,8 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// λ over tr(G) / p, where none is given.
 const DAMPINGS: [f64; 4] = [0.1, 0.01, 1e-3, 1e-4];
-/// `ekfac-cg-10` is preconditioned by EK-FAC with a damping of 10 λ.
-const METHODS: [&str; 6] = ["cg", "ekfac-cg", "ekfac-cg-10", "arnoldi", "astra", "lissa"];
+/// Beside these, `ekfac-cg-K` with any K: preconditioned by EK-FAC with a damping of K λ; `ekfac-cg` is that of [`Solver`], 10 λ.
+const METHODS: [&str; 6] = ["cg", "ekfac-cg", "ekfac-cg-1", "arnoldi", "astra", "lissa"];
 /// Examples of a step of the stochastic series, and independent runs that are averaged: those of `etymon score`.
 const STEP: usize = 64;
 const REPEATS: usize = 2;
@@ -69,13 +71,7 @@ fn main() -> Result<()> {
     let [model, factors, data, queries, layers, n_queries, most, out, which @ ..] = &args[..] else {
         return Err("give MODEL FACTORS DATA QUERIES LAYERS N_QUERIES MOST OUT.svg [λ/(tr(G)/p)…] [METHOD…]".into());
     };
-    let unknown = |w: &&String| w.parse::<f64>().is_err() && !METHODS.contains(&w.as_str());
-    if let Some(unknown) = which.iter().find(unknown) {
-        return Err(format!("{unknown} is neither a λ nor one of {}", METHODS.join(", ")).into());
-    }
-    let dampings: Vec<f64> = which.iter().filter_map(|d| d.parse().ok()).collect();
-    let wanted = |name: &str| dampings.len() == which.len() || which.iter().any(|w| w == name);
-    let methods: Vec<&str> = METHODS.into_iter().filter(|name| wanted(name)).collect();
+    let (dampings, methods) = wanted(which)?;
     let task = Task::open([model, factors, data, queries], layers, (n_queries.parse()?, most.parse()?))?;
     let mean = task.mean_eigenvalue()?;
     println!("{} weights, {} examples, tr(G)/p = {mean:.3e}", task.model.n_tapped(), task.g().n_examples());
@@ -84,7 +80,7 @@ fn main() -> Result<()> {
     );
     println!("|---|---|---|---|---|---|---|---|");
     let (mut of_x, mut of_scores) = (Vec::new(), Vec::new());
-    for &relative in if dampings.is_empty() { &DAMPINGS[..] } else { &dampings } {
+    for relative in dampings {
         let (alone, curves) = task.curves(relative * mean, &methods)?;
         println!("| {relative} | ekfac alone | | | | | {:.1e}, {:.1e} | 0 |", alone.x, alone.scores);
         curves.iter().for_each(|(name, curve)| println!("| {relative} | {name} | {} |", figures(curve)));
@@ -99,6 +95,25 @@ fn main() -> Result<()> {
     let axes = ("products with G over the data", "relative error");
     std::fs::write(out, log_panels("Solvers of (G + λI) x = v", axes, &panels)?)?;
     Ok(())
+}
+
+/// The dampings and methods that are asked for.
+fn wanted(which: &[String]) -> Result<(Vec<f64>, Vec<&str>)> {
+    let (mut dampings, mut methods) = (Vec::new(), Vec::new());
+    for name in which {
+        match name.parse() {
+            Ok(damping) => dampings.push(damping),
+            Err(_) if METHODS.contains(&name.as_str()) || over_lambda(name).is_some() => methods.push(name.as_str()),
+            Err(_) => return Err(format!("{name} is neither a λ nor one of {}", METHODS.join(", ")).into()),
+        }
+    }
+    let all = |methods: Vec<_>| if methods.is_empty() { METHODS.to_vec() } else { methods };
+    Ok((if dampings.is_empty() { DAMPINGS.to_vec() } else { dampings }, all(methods)))
+}
+
+/// K of `ekfac-cg` and `ekfac-cg-K`.
+fn over_lambda(method: &str) -> Option<f64> {
+    if method == "ekfac-cg" { Some(10.0) } else { method.strip_prefix("ekfac-cg-")?.parse().ok() }
 }
 
 /// The products that a method needs, and how far it comes.
@@ -168,11 +183,10 @@ impl Task {
         let ekfac = self.ekfac(Damping::Absolute(lambda))?;
         let alone = self.errors(&ekfac.apply_all(&self.views())?.iter().collect::<Vec<_>>(), &wanted);
         let curve = |&method: &&'m str| {
-            let curve = match method {
-                "cg" => self.cg(&all, None, &wanted)?,
-                "ekfac-cg" => self.cg(&all, Some(&ekfac), &wanted)?,
-                "ekfac-cg-10" => self.cg(&all, Some(&self.ekfac(Damping::Absolute(10.0 * lambda))?), &wanted)?,
-                _ => self.grid(&all, method, &wanted)?,
+            let curve = match over_lambda(method) {
+                Some(k) => self.cg(&all, Some(&self.ekfac(Damping::Absolute(k * lambda))?), &wanted)?,
+                None if method == "cg" => self.cg(&all, None, &wanted)?,
+                None => self.grid(&all, method, &wanted)?,
             };
             Ok((method, curve))
         };

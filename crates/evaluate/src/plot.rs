@@ -125,7 +125,7 @@ pub fn log_panels(title: &str, (x_axis, y_axis): (&str, &str), panels: &[(String
                 .y_label_area_size(58)
                 .build_cartesian_2d(powers(xs.clone()), powers(ys.clone()))
                 .map_err(wrong)?;
-            let short = |x: &f64| if (0.1..1e4).contains(x) { format!("{x}") } else { format!("{x:e}") };
+            let short = |x: &f64| if (0.1..1e4).contains(x) { format!("{x}") } else { format!("{x:.0e}") };
             let mut mesh = chart.configure_mesh();
             mesh.x_desc(x_axis).y_desc(y_axis).light_line_style(WHITE);
             mesh.x_label_formatter(&short).y_label_formatter(&short).draw().map_err(wrong)?;
