@@ -28,7 +28,9 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// λ over tr(G) / p, where none is given.
 const DAMPINGS: [f64; 4] = [0.1, 0.01, 1e-3, 1e-4];
-/// Beside these, `ekfac-cg-K` with any K: preconditioned by EK-FAC with a damping of K λ; `ekfac-cg` is that of [`Solver`], 10 λ.
+/// The damping of the preconditioner of [`Solver`], over λ.
+const OF_SOLVER: f64 = 10.0;
+/// Beside these, `ekfac-cg-K` with any K: preconditioned by EK-FAC with a damping of K λ; `ekfac-cg` is that of [`Solver`].
 const METHODS: [&str; 6] = ["cg", "ekfac-cg", "ekfac-cg-1", "arnoldi", "astra", "lissa"];
 /// Examples of a step of the stochastic series, and independent runs that are averaged: those of `etymon score`.
 const STEP: usize = 64;
@@ -113,7 +115,7 @@ fn wanted(which: &[String]) -> Result<(Vec<f64>, Vec<&str>)> {
 
 /// K of `ekfac-cg` and `ekfac-cg-K`.
 fn over_lambda(method: &str) -> Option<f64> {
-    if method == "ekfac-cg" { Some(10.0) } else { method.strip_prefix("ekfac-cg-")?.parse().ok() }
+    if method == "ekfac-cg" { Some(OF_SOLVER) } else { method.strip_prefix("ekfac-cg-")?.parse().ok() }
 }
 
 /// The products that a method needs, and how far it comes.
@@ -221,7 +223,7 @@ impl Task {
                 .map(|v| inverse.solve(backend, v))
                 .collect::<std::result::Result<_, _>>()?);
         }
-        let (g, ekfac) = (self.g(), self.ekfac(Damping::Absolute(10.0 * lambda[0]))?);
+        let (g, ekfac) = (self.g(), self.ekfac(Damping::Absolute(OF_SOLVER * lambda[0]))?);
         let damped = Damped { backend, inner: &g, lambda };
         let options = CgOptions { max_steps: 10_000, tolerance: 0.0 };
         let mut cg = ConjugateGradients::new(backend, &damped, &self.views(), Some(&ekfac), options)?;

@@ -84,6 +84,12 @@ fn displacement(base: &Model<Work>, moved: &Model<Work>) -> Vec<f64> {
     of(moved).iter().zip(of(base)).map(|(a, b)| a - b).collect()
 }
 
+/// ‖a − b‖ / ‖b‖.
+fn apart(a: &[f64], b: &[f64]) -> f64 {
+    let difference: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
+    (dot(&difference, &difference) / dot(b, b)).sqrt()
+}
+
 #[test]
 fn the_minimum_of_a_linear_regression_is_the_closed_form_and_its_slope_the_exact_influence() {
     let (base, train, lambda) = (model(&[3, 1], "regression"), regression(40, 1), 0.05);
@@ -186,8 +192,7 @@ fn adam_and_lbfgs_find_the_same_minimum() {
         let plain = proximal.minimise(&train[m], 1.0 / 30.0, adam).unwrap();
         assert!(plain.converged, "{}", plain.residual);
         let (fast, plain) = (displacement(&base, &fast.model), displacement(&base, &plain.model));
-        let difference: Vec<f64> = fast.iter().zip(&plain).map(|(a, b)| a - b).collect();
-        let error = (dot(&difference, &difference) / dot(&fast, &fast)).sqrt();
+        let error = apart(&plain, &fast);
         assert!(error < 1e-3, "{m}: {error:e}");
     }
 }
@@ -209,8 +214,7 @@ fn a_minimum_on_a_kink_is_given_up_early_and_is_where_adam_goes() {
         let adam = Minimiser::Adam { rate: 1e-2, steps: 8000, tolerance: 1e-3 };
         let plain = proximal.minimise(row, 0.01 / 30.0, adam).unwrap();
         let (fast, plain) = (displacement(&base, &fast.model), displacement(&base, &plain.model));
-        let difference: Vec<f64> = fast.iter().zip(&plain).map(|(a, b)| a - b).collect();
-        let error = (dot(&difference, &difference) / dot(&plain, &plain)).sqrt();
+        let error = apart(&fast, &plain);
         println!("{m}: on a kink, {error:.1e} from Adam");
         assert!(error < 0.05, "{m}: {error:e}");
     }
@@ -232,8 +236,7 @@ fn the_leading_curvature_changes_how_fast_the_minimum_is_found_and_not_which() {
             (slow, fast) = (a.evaluations, b.evaluations);
         }
         let (a, b) = (displacement(&base, &a.model), displacement(&base, &b.model));
-        let difference: Vec<f64> = a.iter().zip(&b).map(|(a, b)| a - b).collect();
-        let error = (dot(&difference, &difference) / dot(&a, &a)).sqrt();
+        let error = apart(&b, &a);
         assert!(error < 1e-5, "{m}: {error:e}");
     }
     assert!(2 * fast < slow, "{fast} against {slow}");
