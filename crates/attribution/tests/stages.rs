@@ -261,7 +261,7 @@ fn a_fine_tuning_of_weight_zero_is_a_score_of_one_stage() {
         Ok(v.iter().map(|_| ()).zip(pretrained.zero_direction()).map(|(_, zero)| zero).collect())
     };
     let damped = Damped { backend: pretrained.backend(), inner: &none, lambda: &lambda };
-    let options = CgOptions { max_steps: 5, tolerance: 1e-14 };
+    let options = CgOptions { max_steps: 5, tolerance: 1e-14, held: 1000 };
     let inverse =
         |v: &[Matrix<f64>]| Ok(conjugate_gradients(pretrained.backend(), &damped, &[v], None, options)?.remove(0).x);
     let through = stages.transform((specs, pretrained), &plain, &inverse, &none, 2, || ()).unwrap();
@@ -280,7 +280,7 @@ fn conjugate_gradients_in_f64_and_f32_find_what_the_dense_solve_finds() {
         let lambda = world.lambda();
         let hessian = Hessian::new(&trained, &batches).unwrap();
         let damped = Damped { backend: trained.backend(), inner: &hessian, lambda: &lambda };
-        let options = CgOptions { max_steps: 100, tolerance: 1e-9 };
+        let options = CgOptions { max_steps: 100, tolerance: 1e-9, held: 1000 };
         let inverse =
             |v: &[Matrix<f64>]| Ok(conjugate_gradients(trained.backend(), &damped, &[v], None, options)?.remove(0).x);
         let error = common::relative_error(&world.scores(&world.transformed(&inverse)), &dense);
@@ -290,7 +290,7 @@ fn conjugate_gradients_in_f64_and_f32_find_what_the_dense_solve_finds() {
         let backend = single.backend();
         let hessian = Hessian::new(&few, &batches).unwrap();
         let damped = Damped { backend, inner: &hessian, lambda: &lambda };
-        let options = CgOptions { max_steps: 30, tolerance: 1e-4 };
+        let options = CgOptions { max_steps: 30, tolerance: 1e-4, held: 1000 };
         let inverse = |v: &[Matrix<f32>]| Ok(conjugate_gradients(backend, &damped, &[v], None, options)?.remove(0).x);
         let f = Measurement::LogLikelihood;
         let plain = Queries::prepare(&single, &world.queries, f, Preconditioner::Identity, Rank::Full, limits(64));

@@ -58,7 +58,7 @@ fn an_inverse_of_all_layers_scores_as_that_of_each_and_cg_goes_on_from_it() {
     let exact = solved(&|v: &[Matrix<f32>]| dense.solve(backend, v, &lambda));
     let before = relative_error(&layerwise, &exact);
     let error_after = |max_steps, preconditioner: Option<&dyn LinearOperator<Work>>| {
-        let options = CgOptions { max_steps, tolerance: 1e-6 };
+        let options = CgOptions { max_steps, tolerance: 1e-6, held: 1000 };
         let cg =
             |v: &[Matrix<f32>]| Ok(conjugate_gradients(backend, &damped, &[v], preconditioner, options)?.remove(0).x);
         relative_error(&solved(&cg), &exact)

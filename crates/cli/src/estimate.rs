@@ -14,9 +14,13 @@ const PROGRAM: u64 = 16 << 20;
 const TABLES: u64 = 12 << 20;
 /// Directions that an iteration holds at a time, beside those of each query.
 const DIRECTIONS: u64 = 4;
-/// Directions that the iteration of one query holds: its gradient, x, r, the search direction, its product, and one on the way.
-const DIRECTIONS_OF_QUERY: u64 = 6;
-/// Most queries that are solved at once: more save little of what they share.
+/// Directions that the iteration of one query holds: its gradient, x, r, what is searched along and its product, twice on the way.
+const DIRECTIONS_OF_QUERY: u64 = 8;
+/// What a conjugate direction that is held takes: itself, its product, and as measured half of that again in memory that the pools keep.
+const VECTORS_OF_DIRECTION: u64 = 3;
+/// Most conjugate directions that are held: to make a new one conjugate to as many costs about as much as its product with 100 rows.
+const MOST_HELD: u64 = 1000;
+/// Most queries that are solved at once: more save little of the forward pass that they share.
 const MOST_AT_ONCE: u64 = 16;
 /// Share of the memory that their directions may take.
 const SHARE_AT_ONCE: u64 = 8;
@@ -28,6 +32,12 @@ pub fn solved_at_once(specs: &[LayerSpec], n_queries: usize, pass: &PassArgs) ->
     let of_query = DIRECTIONS_OF_QUERY * weight_bytes(specs);
     let fits = allowed_memory(pass.memory_limit) / SHARE_AT_ONCE / of_query.max(1);
     fits.min(n_queries as u64).clamp(1, MOST_AT_ONCE) as usize
+}
+
+/// Conjugate directions that are held between queries, with their products, in the same share of the memory.
+pub fn held_directions(specs: &[LayerSpec], pass: &PassArgs) -> usize {
+    let fits = allowed_memory(pass.memory_limit) / SHARE_AT_ONCE / (VECTORS_OF_DIRECTION * weight_bytes(specs)).max(1);
+    fits.min(MOST_HELD) as usize
 }
 
 fn weight_bytes(specs: &[LayerSpec]) -> u64 {
@@ -165,7 +175,9 @@ impl Load<'_> {
             // Gradients of all queries, and the directions of an iteration.
             let at_once = solved_at_once(specs, task.queries as usize, self.pass) as u64;
             let held_at_once = DIRECTIONS + DIRECTIONS_OF_QUERY * at_once;
-            let directions = if solved > 0 { (queries + held_at_once) * weights } else { 0 };
+            let conjugate = task.sets.iter().map(|set| set.held).max().unwrap_or(0);
+            let directions =
+                if solved > 0 { (queries + held_at_once + VECTORS_OF_DIRECTION * conjugate) * weights } else { 0 };
             phases.push(Phase {
                 name: "queries",
                 memory: (held + mapped + buffers + directions).max(loading),
@@ -199,6 +211,8 @@ pub struct Set {
     pub factors: bool,
     /// Rows that products with the curvature go over for all queries, where they are solved by such.
     pub solved: Option<u64>,
+    /// Conjugate directions that are held.
+    pub held: u64,
 }
 
 /// What is scored.

@@ -9,11 +9,11 @@ pub enum ScoreMethod {
     Ekfac,
     /// Influence with K-FAC curvature
     Kfac,
-    /// Conjugate gradients with Gauss-Newton products, from EK-FAC on
+    /// Conjugate gradients with Gauss-Newton products, preconditioned by EK-FAC; queries share what they learn
     EkfacCg,
     /// A stochastic Neumann series, from EK-FAC on
     Astra,
-    /// Conjugate gradients with Gauss-Newton products
+    /// Conjugate gradients with Gauss-Newton products; queries share what they learn
     Cg,
     /// A stochastic Neumann series
     Lissa,
@@ -207,7 +207,7 @@ impl ScoreMethod {
         match self {
             Self::Ekfac => "Grosse et al. 2023, 2308.03296; George et al. 2018, 1806.03884",
             Self::Kfac => "Martens & Grosse 2015, 1503.05671",
-            Self::EkfacCg => "Grosse et al. 2023, 2308.03296, with CG of Hestenes & Stiefel 1952",
+            Self::EkfacCg => "Grosse et al. 2023, 2308.03296, with block CG (O'Leary 1980)",
             Self::Astra => "Wang et al. 2025, 2507.14740",
             Self::Cg => "Koh & Liang 2017, 1703.04730",
             Self::Lissa => "Agarwal et al. 2017, 1602.03943; Koh & Liang 2017, 1703.04730",

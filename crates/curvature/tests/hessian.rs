@@ -129,7 +129,7 @@ fn the_hessian_of_a_net_is_not_its_gauss_newton_matrix_and_an_indefinite_one_is_
     assert!(matches!(solve(-0.5 * least), Err(CurvatureError::NotDefinite)));
     let (lambda, h) = ([-2.0 * least; 2], Hessian::new(&model, &batches).unwrap());
     let damped = Damped { backend, inner: &h, lambda: &lambda };
-    let options = CgOptions { max_steps: 300, tolerance: 1e-7 };
+    let options = CgOptions { max_steps: 300, tolerance: 1e-7, held: 1000 };
     let mut x = conjugate_gradients(backend, &damped, &[&v], None, options).unwrap().remove(0).x;
     let wanted = solve(lambda[0]).unwrap();
     x.iter_mut().zip(&wanted).for_each(|(x, w)| backend.axpy(-1.0, w, x).unwrap());

@@ -3,18 +3,20 @@
 //! `cargo run --release -p etymon-evaluate --example convergence --
 //! MODEL FACTORS DATA QUERIES LAYERS N_QUERIES MOST OUT.svg [λ…] [METHOD…]`
 //!
-//! MODEL, FACTORS (of `etymon fit`, with the same `--layers LAYERS`), DATA and QUERIES are those of `etymon score`; the first
-//! N_QUERIES are solved, with at most MOST products each, at every λ (in parts of tr(G)/p) and by every METHOD named, or all. All
-//! is computed in f64. The reference is a dense solve where the weights are few enough for one; else conjugate gradients from
-//! EK-FAC on until ‖v − (G + λI) x‖ ≤ 1e-3 λ ‖x‖, which bounds ‖x − x*‖ / ‖x‖ by 1e-3. Two errors are followed: of x, and of
-//! what is wanted of it, the scores xᵀ∇L(z_i) of all rows of DATA. Printed are tables for docs/convergence.md; OUT.svg gets the
-//! curves.
+//! MODEL, FACTORS (of `etymon fit`, with the same `--layers LAYERS`), DATA and QUERIES are those of `etymon score`. The first
+//! N_QUERIES are solved at once, with at most MOST products each, at every λ (in parts of tr(G)/p) and by every METHOD named, or all;
+//! `…-next` are as many queries after them, by what was learnt of them; `…-alone` and the methods that are run anew for each number
+//! of products are of the first three, each solved alone. All is computed in f64. The reference is a dense solve where the weights
+//! are few enough for one; else conjugate gradients until ‖v − (G + λI) x‖ ≤ 1e-3 λ ‖x‖, which bounds ‖x − x*‖ / ‖x‖ by 1e-3. Two
+//! errors are followed: of x, and of what is wanted of it, the scores xᵀ∇L(z_i) of all rows of DATA. Printed are tables for
+//! docs/convergence.md; OUT.svg gets the curves.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 use std::path::Path;
 
 use etymon_curvature::inverse::{
-    CgOptions, ConjugateGradients, Damped, Dense, EkfacInverse, GaussNewton, LinearOperator, Solver, Way,
+    CgOptions, ConjugateDirections, ConjugateGradients, Damped, Dense, EkfacInverse, GaussNewton, LinearOperator,
+    Solution, Solver, Way,
 };
 use etymon_curvature::{Damping, Factors, Preconditioner, Spectrum};
 use etymon_data::{Batch, Corpus, CorpusOptions, Encoder, Example, Padding};
@@ -29,9 +31,16 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 /// λ over tr(G) / p, where none is given.
 const DAMPINGS: [f64; 4] = [0.1, 0.01, 1e-3, 1e-4];
 /// The damping of the preconditioner of [`Solver`], over λ.
-const OF_SOLVER: f64 = 10.0;
-/// Beside these, `ekfac-cg-K` with any K: preconditioned by EK-FAC with a damping of K λ; `ekfac-cg` is that of [`Solver`].
-const METHODS: [&str; 6] = ["cg", "ekfac-cg", "ekfac-cg-1", "arnoldi", "astra", "lissa"];
+const OF_SOLVER: f64 = 100.0;
+/// Beside these, `ekfac-cg-K` with any K, preconditioned by EK-FAC with a damping of K λ (`ekfac-cg` is that of [`Solver`]), and
+/// `-alone` or `-next` after any of them. Alone, conjugate gradients hold no direction but the last, as in the textbook.
+const METHODS: [&str; 8] =
+    ["cg-alone", "ekfac-cg-alone", "cg", "ekfac-cg", "ekfac-cg-next", "arnoldi", "astra", "lissa"];
+/// Queries that are solved alone.
+const FEW: usize = 3;
+/// Most conjugate directions that are held, and the residual that ends the solve of the queries before `-next`: those of `etymon score`.
+const HELD: usize = 1000;
+const TOLERANCE: f64 = 1e-3;
 /// Examples of a step of the stochastic series, and independent runs that are averaged: those of `etymon score`.
 const STEP: usize = 64;
 const REPEATS: usize = 2;
@@ -44,7 +53,9 @@ struct Task {
     model: Model<F64>,
     batches: Vec<Batch>,
     factors: Factors,
+    /// Those that are solved, and those after them.
     queries: Vec<Direction>,
+    next: Vec<Direction>,
     /// ∇L of each example.
     gradients: Vec<Direction>,
     dense: Option<Dense>,
@@ -87,7 +98,9 @@ fn main() -> Result<()> {
         println!("| {relative} | ekfac alone | | | | | {:.1e}, {:.1e} | 0 |", alone.x, alone.scores);
         curves.iter().for_each(|(name, curve)| println!("| {relative} | {name} | {} |", figures(curve)));
         let series = |of: fn(&Errors) -> f64| -> Vec<Series> {
-            let points = |curve: &Curve| curve.iter().map(|(products, errors)| (*products, of(errors))).collect();
+            // The axis is logarithmic.
+            let points =
+                |curve: &Curve| curve.iter().filter(|(n, _)| *n > 0.0).map(|(n, errors)| (*n, of(errors))).collect();
             curves.iter().map(|(name, curve)| Series { name: (*name).to_owned(), points: points(curve) }).collect()
         };
         of_x.push((format!("x, λ = {relative} tr(G)/p"), series(|e| e.x)));
@@ -105,7 +118,7 @@ fn wanted(which: &[String]) -> Result<(Vec<f64>, Vec<&str>)> {
     for name in which {
         match name.parse() {
             Ok(damping) => dampings.push(damping),
-            Err(_) if METHODS.contains(&name.as_str()) || over_lambda(name).is_some() => methods.push(name.as_str()),
+            Err(_) if METHODS.contains(&name.as_str()) || conjugate(name).is_some() => methods.push(name.as_str()),
             Err(_) => return Err(format!("{name} is neither a λ nor one of {}", METHODS.join(", ")).into()),
         }
     }
@@ -113,9 +126,26 @@ fn wanted(which: &[String]) -> Result<(Vec<f64>, Vec<&str>)> {
     Ok((if dampings.is_empty() { DAMPINGS.to_vec() } else { dampings }, all(methods)))
 }
 
-/// K of `ekfac-cg` and `ekfac-cg-K`.
-fn over_lambda(method: &str) -> Option<f64> {
-    if method == "ekfac-cg" { Some(OF_SOLVER) } else { method.strip_prefix("ekfac-cg-")?.parse().ok() }
+/// How conjugate gradients are run.
+#[derive(Clone, Copy, PartialEq)]
+enum Run {
+    Together,
+    Alone,
+    Next,
+}
+
+/// The run of a method of conjugate gradients, and K of `ekfac-cg` and `ekfac-cg-K`.
+fn conjugate(method: &str) -> Option<(Run, Option<f64>)> {
+    let (name, run) = match (method.strip_suffix("-alone"), method.strip_suffix("-next")) {
+        (Some(name), _) => (name, Run::Alone),
+        (_, Some(name)) => (name, Run::Next),
+        _ => (method, Run::Together),
+    };
+    match name {
+        "cg" => Some((run, None)),
+        "ekfac-cg" => Some((run, Some(OF_SOLVER))),
+        _ => Some((run, Some(name.strip_prefix("ekfac-cg-")?.parse().ok()?))),
+    }
 }
 
 /// The products that a method needs, and how far it comes.
@@ -146,9 +176,12 @@ impl Task {
             Ok(v)
         };
         let measured = Objective::Measurement(Measurement::LogLikelihood);
-        let queries = read(queries)?.iter().take(n).map(|q| gradient(q, measured)).collect::<Result<_>>()?;
+        let queries = read(queries)?;
+        let part =
+            |from: usize| queries.iter().skip(from).take(n).map(|q| gradient(q, measured)).collect::<Result<_>>();
+        let (queries, next) = (part(0)?, part(n)?);
         let gradients = examples.iter().map(|z| gradient(z, Objective::TrainLoss)).collect::<Result<_>>()?;
-        let mut task = Self { model, batches, factors, queries, gradients, dense: None, most };
+        let mut task = Self { model, batches, factors, queries, next, gradients, dense: None, most };
         if Dense::check(task.model.n_tapped()).is_ok() {
             task.dense = Some(Dense::new(task.model.backend(), &task.g(), &task.model.zero_direction())?);
         }
@@ -173,21 +206,20 @@ impl Task {
         Ok(sums.sum::<f64>() / self.model.n_tapped() as f64)
     }
 
-    fn views(&self) -> Vec<&[Matrix<f64>]> {
-        self.queries.iter().map(Vec::as_slice).collect()
-    }
-
     /// The errors of EK-FAC alone, and the curves of `methods`.
     fn curves<'m>(&self, lambda: f64, methods: &[&'m str]) -> Result<(Errors, Vec<(&'m str, Curve)>)> {
         let all = vec![lambda; self.model.layers().len()];
         let with_scores = |x: Direction| Wanted { scores: self.scores(&x), x };
-        let wanted: Vec<Wanted> = self.reference(&all)?.into_iter().map(with_scores).collect();
+        let queries: Vec<Direction> = self.queries.iter().chain(&self.next).cloned().collect();
+        let wanted: Vec<Wanted> = self.reference(&all, &queries)?.into_iter().map(with_scores).collect();
         let ekfac = self.ekfac(Damping::Absolute(lambda))?;
-        let alone = self.errors(&ekfac.apply_all(&self.views())?.iter().collect::<Vec<_>>(), &wanted);
+        let alone = self.errors(&ekfac.apply_all(&views(&self.queries))?, &wanted);
         let curve = |&method: &&'m str| {
-            let curve = match over_lambda(method) {
-                Some(k) => self.cg(&all, Some(&self.ekfac(Damping::Absolute(k * lambda))?), &wanted)?,
-                None if method == "cg" => self.cg(&all, None, &wanted)?,
+            let curve = match conjugate(method) {
+                Some((run, k)) => {
+                    let ekfac = k.map(|k| self.ekfac(Damping::Absolute(k * lambda))).transpose()?;
+                    self.cg(&all, ekfac.as_ref(), run, &wanted)?
+                }
                 None => self.grid(&all, method, &wanted)?,
             };
             Ok((method, curve))
@@ -199,7 +231,7 @@ impl Task {
         self.gradients.iter().map(|g| dot(self.model.backend(), g, x)).collect()
     }
 
-    fn errors(&self, xs: &[&Direction], wanted: &[Wanted]) -> Errors {
+    fn errors(&self, xs: &[Direction], wanted: &[Wanted]) -> Errors {
         let backend = self.model.backend();
         let of_scores = |x: &Direction, wanted: &Wanted| {
             let scores = self.scores(x);
@@ -213,47 +245,68 @@ impl Task {
         }
     }
 
-    fn reference(&self, lambda: &[f64]) -> Result<Vec<Direction>> {
+    fn reference(&self, lambda: &[f64], queries: &[Direction]) -> Result<Vec<Direction>> {
         let backend = self.model.backend();
         if let Some(dense) = &self.dense {
             let inverse = dense.clone().inverse(lambda)?;
-            return Ok(self
-                .queries
-                .iter()
-                .map(|v| inverse.solve(backend, v))
-                .collect::<std::result::Result<_, _>>()?);
+            return Ok(queries.iter().map(|v| inverse.solve(backend, v)).collect::<std::result::Result<_, _>>()?);
         }
         let (g, ekfac) = (self.g(), self.ekfac(Damping::Absolute(OF_SOLVER * lambda[0]))?);
         let damped = Damped { backend, inner: &g, lambda };
-        let options = CgOptions { max_steps: 10_000, tolerance: 0.0 };
-        let mut cg = ConjugateGradients::new(backend, &damped, &self.views(), Some(&ekfac), options)?;
-        let bound = |(solution, v): (&etymon_curvature::inverse::Solution<_>, &Direction)| {
+        let options = CgOptions { max_steps: 10_000, tolerance: 0.0, held: HELD };
+        let mut directions = ConjugateDirections::new(HELD);
+        let mut cg =
+            ConjugateGradients::new(backend, (&damped, &mut directions), &views(queries), Some(&ekfac), options)?;
+        let bound = |(solution, v): (&Solution<_>, &Direction)| {
             solution.residual() * size(backend, v) / (lambda[0] * size(backend, &solution.x))
         };
-        while cg.solutions().zip(&self.queries).any(|pair| bound(pair) > CERTAIN) && cg.step()? {
-            let worst = cg.solutions().zip(&self.queries).map(bound).fold(0.0, f64::max);
-            let products = cg.solutions().map(|s| s.products).fold(0.0, f64::max);
-            eprint!("\rλ = {:.1e}: reference after {products} products within {worst:.1e} ", lambda[0]);
+        loop {
+            let solutions = cg.solutions()?;
+            let worst = solutions.iter().zip(queries).map(bound).fold(0.0, f64::max);
+            eprint!("\rλ = {:.1e}: reference after {:.0} products within {worst:.1e} ", lambda[0], cg.products());
+            if worst <= CERTAIN || !cg.step()? {
+                eprintln!();
+                return Ok(solutions.into_iter().map(|solution| solution.x).collect());
+            }
         }
-        eprintln!();
-        Ok(cg.finish().into_iter().map(|solution| solution.x).collect())
     }
 
-    /// The curve of conjugate gradients, one point for each product.
-    fn cg(&self, lambda: &[f64], ekfac: Option<&EkfacInverse<'_, F64>>, wanted: &[Wanted]) -> Result<Curve> {
+    /// The curve of conjugate gradients, one point for each step.
+    fn cg(&self, lambda: &[f64], ekfac: Option<&EkfacInverse<'_, F64>>, run: Run, wanted: &[Wanted]) -> Result<Curve> {
         let (backend, g) = (self.model.backend(), self.g());
         let damped = Damped { backend, inner: &g, lambda };
-        let options = CgOptions { max_steps: self.most, tolerance: 1e-10 };
         let ekfac = ekfac.map(|p| p as &dyn LinearOperator<F64>);
-        let mut cg = ConjugateGradients::new(backend, &damped, &self.views(), ekfac, options)?;
+        let options = |tolerance, held| CgOptions { max_steps: self.most, tolerance, held };
+        let (queries, wanted) = match run {
+            Run::Next => (&self.next[..], &wanted[self.queries.len()..]),
+            Run::Alone => (&self.queries[..FEW.min(self.queries.len())], wanted),
+            Run::Together => (&self.queries[..], wanted),
+        };
+        let (of_each, held) = if run == Run::Alone { (1, 0) } else { (queries.len().max(1), HELD) };
+        let mut learnt: Vec<_> = queries.chunks(of_each).map(|_| ConjugateDirections::new(held)).collect();
+        if let (Run::Next, Some(learnt)) = (run, learnt.first_mut()) {
+            let vs = views(&self.queries);
+            ConjugateGradients::new(backend, (&damped, learnt), &vs, ekfac, options(TOLERANCE, held))?.finish()?;
+        }
+        let mut searches = Vec::new();
+        for (vs, directions) in queries.chunks(of_each).zip(&mut learnt) {
+            let parts = (&damped as &dyn LinearOperator<F64>, directions);
+            searches.push(ConjugateGradients::new(backend, parts, &views(vs), ekfac, options(1e-10, held))?);
+        }
         let mut curve = Vec::new();
         loop {
-            let products = cg.solutions().map(|s| s.products).fold(0.0, f64::max);
-            let errors = self.errors(&cg.solutions().map(|s| &s.x).collect::<Vec<_>>(), wanted);
-            if products > 0.0 {
-                curve.push((products, errors));
+            let products = searches.iter().map(ConjugateGradients::products).fold(0.0, f64::max);
+            let mut xs = Vec::new();
+            for search in &searches {
+                xs.extend(search.solutions()?.into_iter().map(|solution| solution.x));
             }
-            if errors.x < 1e-4 || !cg.step()? {
+            let errors = self.errors(&xs, wanted);
+            curve.push((products, errors));
+            let mut any = false;
+            for search in &mut searches {
+                any |= errors.x >= 1e-4 && search.step()?;
+            }
+            if !any {
                 return Ok(curve);
             }
         }
@@ -273,13 +326,17 @@ impl Task {
             let ekfac = if method == "astra" { Some(self.ekfac(Damping::Absolute(lambda[0]))?) } else { None };
             let solver = Solver::new(self.g(), lambda.to_vec(), ekfac, way)?;
             let shared = solver.products();
-            let found = solver.apply_all(&self.views())?;
+            let found = solver.apply_all(&views(&self.queries[..FEW.min(self.queries.len())]))?;
             let own = solver.take_solved().first().map_or(0.0, |solved| solved.products);
-            curve.push((shared + own, self.errors(&found.iter().collect::<Vec<_>>(), wanted)));
+            curve.push((shared + own, self.errors(&found, wanted)));
             products = (GRID * products).round();
         }
         Ok(curve)
     }
+}
+
+fn views(queries: &[Direction]) -> Vec<&[Matrix<f64>]> {
+    queries.iter().map(Vec::as_slice).collect()
 }
 
 fn dot(backend: &F64, x: &Direction, y: &Direction) -> f64 {

@@ -22,6 +22,10 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Gives memory that is free, but kept for the next matrices, back to the system.
     fn release_memory(&self) {}
 
+    /// The same backend, with products in its numbers themselves where it multiplies models in coarser ones.
+    #[must_use]
+    fn in_full_precision(&self) -> Self;
+
     // ---- movement -------------------------------------------------------------------------------------------------
 
     /// Shape of a matrix.

@@ -1,24 +1,28 @@
-//! Conjugate gradients, for several right-hand sides in lockstep.
+//! Conjugate gradients, for several right-hand sides that share what they learn about the matrix.
 
-use etymon_tensor::Backend;
+use etymon_tensor::{Backend, Shape};
 
-use super::direction::{axpy, dot, residual, scale, zeros_like};
-use super::{LinearOperator, Solution};
+use super::conjugate::Extended;
+use super::direction::{dot, scale};
+use super::stack::Stack;
+use super::{ConjugateDirections, LinearOperator, Solution};
 use crate::{CurvatureError, Result, Stuck};
 
 /// A relative residual at which rounding, not A, decides what is positive: nothing is left to solve.
 const EXACT: f64 = 1e-7;
 
-/// When to stop.
+/// When to stop, and how much to hold.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct CgOptions {
     /// Most steps, of one product each.
     pub max_steps: usize,
     /// ‖v − A x‖ / ‖v‖ that is enough.
     pub tolerance: f64,
+    /// Most conjugate directions that are held, beside the newest of each right-hand side: two vectors over the weights each.
+    pub held: usize,
 }
 
-/// Solves A x = v for each v of `vs`, A symmetric positive definite (Hestenes & Stiefel 1952), as [`ConjugateGradients`] does.
+/// Solves A x = v for each v of `vs`, A symmetric positive definite, as [`ConjugateGradients`] does from no directions on.
 ///
 /// # Errors
 /// What the products meet, and [`CurvatureError::Solve`].
@@ -29,81 +33,75 @@ pub fn conjugate_gradients<B: Backend>(
     preconditioner: Option<&dyn LinearOperator<B>>,
     options: CgOptions,
 ) -> Result<Vec<Solution<B::Tensor>>> {
-    let mut all = ConjugateGradients::new(backend, a, vs, preconditioner, options)?;
-    while all.step()? {}
-    Ok(all.finish())
+    let mut directions = ConjugateDirections::new(options.held);
+    ConjugateGradients::new(backend, (a, &mut directions), vs, preconditioner, options)?.finish()
 }
 
-/// Iterations on A x = v for several v at once: a step is one product with A for each v that is not solved yet, in one pass of
-/// the operator over its data. Each takes the steps that it would take alone. With a preconditioner P ≈ A⁻¹ they start at P v,
-/// for one product more, else at 0.
+/// Iterations on A x = v for several v at once (block conjugate gradients, O'Leary 1980): a step is one product with A for each v
+/// that is not solved yet, in one pass of the operator over its data, and each v is minimised along the directions of all. A new
+/// direction is made conjugate to all that are held, not to the last alone as in exact arithmetic (Hestenes & Stiefel 1952), so that
+/// rounding costs no steps; those of earlier calls are used before any product is made. With a preconditioner M ≈ A⁻¹ the first
+/// directions are M v: what M finds alone is among what one step finds.
 pub struct ConjugateGradients<'a, B: Backend> {
-    backend: &'a B,
+    /// In full precision: what A's products lack in digits costs steps, what is lost between them would be lost to the solution.
+    backend: B,
     a: &'a dyn LinearOperator<B>,
+    directions: &'a mut ConjugateDirections<B::Tensor>,
     preconditioner: Option<&'a dyn LinearOperator<B>>,
     options: CgOptions,
-    searches: Vec<Search<B::Tensor>>,
+    shapes: Vec<Shape>,
+    /// Solutions of the right-hand sides, brought to unit length.
+    x: Stack<B::Tensor>,
+    /// What they lack.
+    r: Stack<B::Tensor>,
+    sides: Vec<RightSide>,
 }
 
 /// One right-hand side on its way.
-struct Search<T> {
-    solution: Solution<T>,
-    /// Position among the right-hand sides.
-    right_side: usize,
+struct RightSide {
     /// ‖v‖.
     size: f64,
-    /// v − A x.
-    r: Vec<T>,
-    /// Empty before the first step.
-    direction: Vec<T>,
-    /// ⟨r, P r⟩.
-    slope: f64,
+    products: f64,
+    residuals: Vec<f64>,
     /// Whether there is nothing to solve, or nothing left.
     ended: bool,
 }
 
 impl<'a, B: Backend> ConjugateGradients<'a, B> {
-    /// At the starts.
+    /// At what the directions held, which must be those of the same A, give.
     ///
     /// # Errors
     /// What the products meet, and a v that is not finite.
     pub fn new(
-        backend: &'a B,
-        a: &'a dyn LinearOperator<B>,
+        backend: &B,
+        (a, directions): (&'a dyn LinearOperator<B>, &'a mut ConjugateDirections<B::Tensor>),
         vs: &[&[B::Tensor]],
         preconditioner: Option<&'a dyn LinearOperator<B>>,
         options: CgOptions,
     ) -> Result<Self> {
-        let search = |(right_side, v): (usize, &&[B::Tensor])| {
-            let size = dot(backend, v, v)?.sqrt();
+        let backend = backend.in_full_precision();
+        let (mut sides, mut units) = (Vec::with_capacity(vs.len()), Vec::with_capacity(vs.len()));
+        for (right_side, v) in vs.iter().enumerate() {
+            let size = dot(&backend, v, v)?.sqrt();
+            if !size.is_finite() {
+                return Err(CurvatureError::Solve { right_side, products: 0.0, problem: Stuck::NotFinite });
+            }
             let ended = size == 0.0;
-            let residuals = if ended { vec![0.0] } else { Vec::new() };
-            let solution = Solution { x: zeros_like(backend, v), products: 0.0, residuals };
-            let search = Search { solution, right_side, size, r: v.to_vec(), direction: Vec::new(), slope: 0.0, ended };
-            if size.is_finite() { Ok(search) } else { Err(search.stuck(Stuck::NotFinite)) }
-        };
-        let searches = vs.iter().enumerate().map(search).collect::<Result<_>>()?;
-        let mut all = Self { backend, a, preconditioner, options, searches };
-        if let Some(p) = preconditioner {
-            all.start_at(p)?;
+            let mut unit = v.to_vec();
+            scale(&backend, if ended { 0.0 } else { 1.0 / size }, &mut unit);
+            units.push(unit);
+            sides.push(RightSide { size, products: 0.0, residuals: if ended { vec![0.0] } else { Vec::new() }, ended });
+        }
+        let shapes = vs.first().map_or_else(Vec::new, |v| v.iter().map(|v| backend.shape(v)).collect());
+        let views: Vec<&[B::Tensor]> = units.iter().map(Vec::as_slice).collect();
+        let r = Stack::of(&backend, &views)?;
+        let x = r.zeros(&backend);
+        let mut all = Self { backend, a, directions, preconditioner, options, shapes, x, r, sides };
+        if !all.directions.is_empty() {
+            all.directions.descend(&all.backend, (&mut all.x, &mut all.r))?;
+            all.measure()?;
         }
         Ok(all)
-    }
-
-    fn start_at(&mut self, p: &dyn LinearOperator<B>) -> Result<()> {
-        let (backend, a) = (self.backend, self.a);
-        let mut open: Vec<_> = self.searches.iter_mut().filter(|search| !search.ended).collect();
-        for search in &mut open {
-            search.solution.x = p.apply(&search.r)?;
-        }
-        let starts: Vec<&[B::Tensor]> = open.iter().map(|search| &search.solution.x[..]).collect();
-        let products = a.apply_all(&starts)?;
-        for (search, product) in open.into_iter().zip(products) {
-            search.r = residual(backend, &search.r, &product)?;
-            search.solution.products = 1.0;
-            search.measure(backend)?;
-        }
-        Ok(())
     }
 
     /// One step for each right-hand side that has neither come to the tolerance nor run out of steps; whether there was any.
@@ -112,95 +110,113 @@ impl<'a, B: Backend> ConjugateGradients<'a, B> {
     /// What the products meet, and [`CurvatureError::Solve`] where A or the preconditioner is not positive definite, or numbers
     /// overflow.
     pub fn step(&mut self) -> Result<bool> {
-        let (backend, a, preconditioner, options) = (self.backend, self.a, self.preconditioner, self.options);
-        let mut open: Vec<_> = self.searches.iter_mut().filter(|search| search.is_open(options)).collect();
-        for search in &mut open {
-            search.turn(backend, preconditioner)?;
+        let (mut open, mut searches) = (Vec::new(), Vec::new());
+        let is_open = |side: &RightSide| side.is_open(self.options);
+        let wanted: Vec<usize> = (0..self.sides.len()).filter(|&i| is_open(&self.sides[i])).collect();
+        if wanted.is_empty() {
+            return Ok(false);
         }
-        open.retain(|search| !search.ended);
-        let directions: Vec<&[B::Tensor]> = open.iter().map(|search| &search.direction[..]).collect();
-        let any = !open.is_empty();
-        let products = if any { a.apply_all(&directions)? } else { Vec::new() };
-        for (search, product) in open.into_iter().zip(products) {
-            search.advance(backend, &product)?;
+        let residuals = self.r.select(&self.backend, &wanted)?.split(&self.backend, &self.shapes)?;
+        for (side, r) in wanted.into_iter().zip(residuals) {
+            if let Some(z) = self.search(side, &r)? {
+                open.push(side);
+                searches.push(z);
+            }
         }
-        Ok(any)
+        if open.is_empty() {
+            return Ok(false);
+        }
+        let views: Vec<&[B::Tensor]> = searches.iter().map(Vec::as_slice).collect();
+        let z = Stack::of(&self.backend, &views)?;
+        match self.directions.extend(&self.backend, self.a, z, &self.shapes)? {
+            Extended::By(products) => {
+                let share = products as f64 / open.len() as f64;
+                open.iter().for_each(|&side| self.sides[side].products += share);
+                self.directions.step(&self.backend, (&mut self.x, &mut self.r))?;
+                self.measure()?;
+            }
+            Extended::Exhausted => open.iter().for_each(|&side| self.sides[side].ended = true),
+            Extended::NotPositive { value, row } => self.check(open[row], "the damped curvature", value)?,
+        }
+        Ok(true)
     }
 
-    /// The solutions so far, one per right-hand side.
-    pub fn solutions(&self) -> impl Iterator<Item = &Solution<B::Tensor>> {
-        self.searches.iter().map(|search| &search.solution)
-    }
-
-    /// The solutions.
-    pub fn finish(self) -> Vec<Solution<B::Tensor>> {
-        self.searches.into_iter().map(|search| search.solution).collect()
-    }
-}
-
-impl<T: Clone> Search<T> {
-    fn is_open(&self, options: CgOptions) -> bool {
-        let is_rough = self.solution.residual() > options.tolerance;
-        !self.ended && is_rough && self.solution.products < options.max_steps as f64
-    }
-
-    fn measure<B: Backend<Tensor = T>>(&mut self, backend: &B) -> Result<()> {
-        let residual = dot(backend, &self.r, &self.r)?.sqrt() / self.size;
-        self.solution.residuals.push(residual);
-        if residual.is_finite() { Ok(()) } else { Err(self.stuck(Stuck::NotFinite)) }
-    }
-
-    /// The next direction, conjugate to those before.
-    fn turn<B: Backend<Tensor = T>>(
-        &mut self,
-        backend: &B,
-        preconditioner: Option<&dyn LinearOperator<B>>,
-    ) -> Result<()> {
-        let z = match preconditioner {
-            Some(p) => p.apply(&self.r)?,
-            None => self.r.clone(),
+    /// The preconditioned residual of a right-hand side, of unit length; none where rounding ends its search.
+    fn search(&mut self, side: usize, r: &[B::Tensor]) -> Result<Option<Vec<B::Tensor>>> {
+        let mut z = match self.preconditioner {
+            Some(p) => p.apply(r)?,
+            None => r.to_vec(),
         };
-        let slope = dot(backend, &self.r, &z)?;
-        if !self.is_positive("the preconditioner", slope, dot(backend, &self.r, &self.r)?)? {
-            return Ok(());
+        let slope = dot(&self.backend, r, &z)? / dot(&self.backend, r, r)?;
+        self.check(side, "the preconditioner", slope)?;
+        let size = dot(&self.backend, &z, &z)?.sqrt();
+        scale(&self.backend, 1.0 / size, &mut z);
+        Ok(if self.sides[side].ended { None } else { Some(z) })
+    }
+
+    /// Takes the residuals down.
+    fn measure(&mut self) -> Result<()> {
+        for (i, residual) in self.r.sizes(&self.backend)?.into_iter().enumerate() {
+            if !residual.is_finite() {
+                return Err(self.stuck(i, Stuck::NotFinite));
+            }
+            if self.sides[i].size > 0.0 {
+                self.sides[i].residuals.push(residual);
+            }
         }
-        if self.direction.is_empty() {
-            self.direction = z;
-        } else {
-            scale(backend, slope / self.slope, &mut self.direction);
-            axpy(backend, 1.0, &z, &mut self.direction)?;
-        }
-        self.slope = slope;
         Ok(())
     }
 
-    /// The step along the direction, of which `product` is A's.
-    fn advance<B: Backend<Tensor = T>>(&mut self, backend: &B, product: &[T]) -> Result<()> {
-        self.solution.products += 1.0;
-        let curvature = dot(backend, &self.direction, product)?;
-        let square = dot(backend, &self.direction, &self.direction)?;
-        if !self.is_positive("the damped curvature", curvature, square)? {
-            return Ok(());
-        }
-        let step = self.slope / curvature;
-        axpy(backend, step, &self.direction, &mut self.solution.x)?;
-        axpy(backend, -step, product, &mut self.r)?;
-        self.measure(backend)
-    }
-
-    /// Whether yᵀ M y is positive, of a y whose square is given. It ends the search where it is not because of rounding.
-    fn is_positive(&mut self, what: &'static str, value: f64, square: f64) -> Result<bool> {
+    /// Whether yᵀ M y of a unit y is positive. It ends the search where it is not because of rounding.
+    fn check(&mut self, side: usize, what: &'static str, value: f64) -> Result<()> {
         if !value.is_finite() {
-            return Err(self.stuck(Stuck::NotFinite));
+            return Err(self.stuck(side, Stuck::NotFinite));
         }
-        if value <= 0.0 && self.solution.residual() > EXACT {
-            return Err(self.stuck(Stuck::NotPositive { what, value: value / square }));
+        if value <= 0.0 && self.sides[side].residual() > EXACT {
+            return Err(self.stuck(side, Stuck::NotPositive { what, value }));
         }
-        self.ended = value <= 0.0;
-        Ok(!self.ended)
+        self.sides[side].ended |= value <= 0.0;
+        Ok(())
     }
 
-    fn stuck(&self, problem: Stuck) -> CurvatureError {
-        CurvatureError::Solve { right_side: self.right_side, products: self.solution.products, problem }
+    fn stuck(&self, right_side: usize, problem: Stuck) -> CurvatureError {
+        CurvatureError::Solve { right_side, products: self.sides[right_side].products, problem }
+    }
+
+    /// Most products that any right-hand side took.
+    pub fn products(&self) -> f64 {
+        self.sides.iter().map(|side| side.products).fold(0.0, f64::max)
+    }
+
+    /// The solutions so far, one per right-hand side.
+    ///
+    /// # Errors
+    /// What the backend meets.
+    pub fn solutions(&self) -> Result<Vec<Solution<B::Tensor>>> {
+        let xs = self.x.split(&self.backend, &self.shapes)?;
+        let solution = |(side, mut x): (&RightSide, Vec<B::Tensor>)| {
+            scale(&self.backend, side.size, &mut x);
+            Solution { x, products: side.products, residuals: side.residuals.clone() }
+        };
+        Ok(self.sides.iter().zip(xs).map(solution).collect())
+    }
+
+    /// Steps until all are solved or out of steps, and the solutions.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    pub fn finish(mut self) -> Result<Vec<Solution<B::Tensor>>> {
+        while self.step()? {}
+        self.solutions()
+    }
+}
+
+impl RightSide {
+    fn residual(&self) -> f64 {
+        self.residuals.last().copied().unwrap_or(1.0)
+    }
+
+    fn is_open(&self, options: CgOptions) -> bool {
+        !self.ended && self.residual() > options.tolerance && self.products < options.max_steps as f64
     }
 }

@@ -3,6 +3,7 @@
 //! `[d_out, d_in]` per tapped layer; λ is one number per layer.
 
 mod cg;
+mod conjugate;
 mod datainf;
 mod dense;
 mod diagonal;
@@ -13,8 +14,10 @@ mod neumann;
 mod operator;
 mod power;
 mod solver;
+mod stack;
 
 pub use cg::{CgOptions, ConjugateGradients, conjugate_gradients};
+pub use conjugate::ConjugateDirections;
 pub use datainf::{DataInf, lambda_of_gradients};
 pub use dense::{Dense, DenseInverse};
 pub use diagonal::DiagonalInverse;

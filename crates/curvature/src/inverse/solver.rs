@@ -6,8 +6,8 @@ use etymon_tensor::Backend;
 
 use super::direction::{only, relative_residuals};
 use super::{
-    CgOptions, Damped, Dense, DenseInverse, EkfacInverse, GaussNewton, Lanczos, LinearOperator, NeumannOptions,
-    Solution, conjugate_gradients, largest_eigenvalue, neumann,
+    CgOptions, ConjugateDirections, ConjugateGradients, Damped, Dense, DenseInverse, EkfacInverse, GaussNewton,
+    Lanczos, LinearOperator, NeumannOptions, Solution, largest_eigenvalue, neumann,
 };
 use crate::Result;
 
@@ -20,12 +20,12 @@ const MEASURED_PARTS: usize = 8;
 
 /// λ of the EK-FAC inverse that preconditions conjugate gradients, over that of the system. Kronecker factors see curvature where G
 /// has none, and a small λ would make much of it: a larger one takes up to 40 % fewer products (docs/convergence.md).
-const PRECONDITIONED: f64 = 10.0;
+const PRECONDITIONED: f64 = 100.0;
 
 /// How (G + λI)⁻¹ is multiplied with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Way {
-    /// Conjugate gradients: from 0, or from EK-FAC where that is given.
+    /// Conjugate gradients, preconditioned by EK-FAC where that is given. What they learn of one query serves the next.
     Cg(CgOptions),
     /// A stochastic Neumann series, LiSSA, or ASTRA where EK-FAC is given, with a step size chosen by power iterations.
     Neumann {
@@ -69,7 +69,7 @@ pub struct Solved {
 }
 
 enum Made<T> {
-    Cg(CgOptions),
+    Cg(CgOptions, RefCell<ConjugateDirections<T>>),
     Neumann(NeumannOptions),
     Lanczos(Lanczos<T>),
     Dense(DenseInverse),
@@ -93,7 +93,7 @@ impl<'a, B: Backend> Solver<'a, B> {
             Way::Cg(options) => {
                 let damping: Vec<f64> = lambda.iter().map(|lambda| PRECONDITIONED * lambda).collect();
                 ekfac = ekfac.map(|ekfac| ekfac.with_lambda(&damping));
-                Made::Cg(options)
+                Made::Cg(options, RefCell::new(ConjugateDirections::new(options.held)))
             }
             Way::Neumann { steps, repeats, seed } => {
                 let (largest, spent) = largest_of_parts(&g, &lambda, ekfac.as_ref(), &like, seed)?;
@@ -130,7 +130,10 @@ impl<'a, B: Backend> Solver<'a, B> {
         let damped = Damped { backend, inner: &self.g, lambda: &self.lambda };
         let found = |x, residual| Solution { x, products: 0.0, residuals: vec![residual] };
         match &self.made {
-            Made::Cg(options) => conjugate_gradients(backend, &damped, vs, ekfac, *options),
+            Made::Cg(options, directions) => {
+                let mut directions = directions.borrow_mut();
+                ConjugateGradients::new(backend, (&damped, &mut *directions), vs, ekfac, *options)?.finish()
+            }
             Made::Neumann(options) => neumann(&self.g, &self.lambda, vs, ekfac, *options),
             Made::Lanczos(pairs) => {
                 let scaled = |v: &[B::Tensor]| by_root(backend, &self.lambda, v);

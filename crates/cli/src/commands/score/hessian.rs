@@ -1,7 +1,11 @@
 //! (H + λI)⁻¹ with the true Hessian, whose products need f64.
 
+use std::cell::RefCell;
+
 use etymon_curvature::Result;
-use etymon_curvature::inverse::{CgOptions, Damped, Dense, DenseInverse, Hessian, LinearOperator, conjugate_gradients};
+use etymon_curvature::inverse::{
+    CgOptions, ConjugateDirections, ConjugateGradients, Damped, Dense, DenseInverse, Hessian, LinearOperator,
+};
 use etymon_data::Batch;
 use etymon_model::Model;
 use etymon_tensor::{Backend, Cpu};
@@ -28,7 +32,7 @@ pub struct HessianInverse<'a> {
 }
 
 enum Made {
-    Cg(CgOptions),
+    Cg(CgOptions, RefCell<ConjugateDirections<<Exact as Backend>::Tensor>>),
     Dense(DenseInverse),
 }
 
@@ -40,7 +44,7 @@ impl<'a> HessianInverse<'a> {
     pub fn new(model: &'a Model<Work>, batches: &'a [Batch], lambda: Vec<f64>, way: Way) -> Result<Self> {
         let exact = model.to_backend(Exact::new())?;
         let made = match way {
-            Way::Cg(options) => Made::Cg(options),
+            Way::Cg(options) => Made::Cg(options, RefCell::new(ConjugateDirections::new(options.held))),
             Way::Dense => {
                 let h = Hessian::new(&exact, batches)?;
                 Made::Dense(Dense::new(exact.backend(), &h, &exact.zero_direction())?.inverse(&lambda)?)
@@ -53,10 +57,12 @@ impl<'a> HessianInverse<'a> {
         let backend = self.exact.backend();
         match &self.made {
             Made::Dense(dense) => dense.solve(backend, v),
-            Made::Cg(options) => {
+            Made::Cg(options, directions) => {
                 let h = Hessian::new(&self.exact, self.batches)?;
                 let damped = Damped { backend, inner: &h, lambda: &self.lambda };
-                let solved = conjugate_gradients(backend, &damped, &[v], None, *options)?;
+                let mut directions = directions.borrow_mut();
+                let solved =
+                    ConjugateGradients::new(backend, (&damped, &mut *directions), &[v], None, *options)?.finish()?;
                 Ok(solved.into_iter().next().map(|solution| solution.x).unwrap_or_default())
             }
         }

@@ -9,7 +9,7 @@ use super::config::rank;
 use crate::args::{PerToken, ScoreArgs};
 use crate::choice::{Choice, PLENTY, choose};
 use crate::error::Result;
-use crate::estimate::{Load, Phase, Scoring, Set, combine, peak};
+use crate::estimate::{Load, Phase, Scoring, Set, combine, held_directions, peak};
 use crate::method::{ScoreMethod, Way};
 use crate::open::{Counted, Work};
 
@@ -52,6 +52,12 @@ fn scoring(
     let set = |&method: &ScoreMethod| Set {
         factors: factors && method.takes_factors(),
         solved: (method.solves() || with == With::Groups).then(|| solved(args, method, model, counted, queries.len())),
+        held: match method {
+            ScoreMethod::Cg | ScoreMethod::EkfacCg => {
+                held_directions(model.layers(), &args.pass).min(args.steps(method) * queries.len()) as u64
+            }
+            _ => 0,
+        },
     };
     Scoring {
         queries: queries.len() as u64,

@@ -7,7 +7,7 @@ use etymon_curvature::inverse::{
 };
 use etymon_curvature::{CurvatureError, Preconditioner};
 use etymon_data::Batch;
-use etymon_model::{Model, Objective};
+use etymon_model::{LayerSpec, Model, Objective};
 use etymon_tensor::Matrix;
 
 use super::hessian::{self, HessianInverse};
@@ -15,7 +15,7 @@ use super::job::Job;
 use crate::args::{CurvatureArg, ScoreArgs};
 use crate::commands::Context;
 use crate::error::{CliError, Result};
-use crate::estimate::solved_at_once;
+use crate::estimate::{held_directions, solved_at_once};
 use crate::method::ScoreMethod;
 use crate::open::Work;
 
@@ -60,7 +60,7 @@ fn solver<'a>(
     batches: &'a [Batch],
     preconditioner: Preconditioner<'_>,
 ) -> Result<Inverse<'a>> {
-    let seed = args.solve.solve_seed;
+    let (seed, specs) = (args.solve.solve_seed, model.layers());
     if method == ScoreMethod::DataInf {
         return Ok(Inverse::DataInf(DataInf::new(model, batches, Objective::TrainLoss, args.damping)?));
     }
@@ -74,12 +74,16 @@ fn solver<'a>(
         None => lambda_of_gradients(model, batches, drawn, args.damping)?,
     };
     if args.solve.curvature == CurvatureArg::Hessian {
-        let way = if method == ScoreMethod::Dense { hessian::Way::Dense } else { hessian::Way::Cg(cg(args, method)) };
+        let way = if method == ScoreMethod::Dense {
+            hessian::Way::Dense
+        } else {
+            hessian::Way::Cg(cg((args, method), specs, 2))
+        };
         return Ok(Inverse::Hessian(Box::new(HessianInverse::new(model, batches, lambda, way)?)));
     }
     let starts = matches!(method, ScoreMethod::EkfacCg | ScoreMethod::Astra);
     let g = GaussNewton::new(model, batches).in_parts_of(examples_per_step(args, method));
-    let solver = Solver::new(g, lambda, ekfac.filter(|_| starts), way(args, method));
+    let solver = Solver::new(g, lambda, ekfac.filter(|_| starts), way((args, method), specs));
     Ok(Inverse::Solver(solver.map_err(|source| named((args, method), source.into()))?))
 }
 
@@ -125,8 +129,9 @@ pub fn report(context: Context, (args, method): (&ScoreArgs, ScoreMethod), names
 
 /// The warning of solutions that are rough, if any is.
 fn warning((args, method): (&ScoreArgs, ScoreMethod), names: &[String], solved: &[Solved]) -> Option<String> {
-    let (most, limit) = match way(args, method) {
-        Way::Cg(options) => (options.tolerance, format!("--tolerance {:e}", options.tolerance)),
+    let tolerance = args.solve.tolerance;
+    let (most, limit) = match method {
+        ScoreMethod::EkfacCg | ScoreMethod::Cg => (tolerance, format!("--tolerance {tolerance:e}")),
         _ => (ROUGH, ROUGH.to_string()),
     };
     let rough = solved.iter().zip(names).filter(|(solved, _)| solved.residual > most);
@@ -149,14 +154,16 @@ pub fn examples_per_step(args: &ScoreArgs, method: ScoreMethod) -> usize {
     if is_stochastic { args.solve.solve_batch } else { usize::MAX }
 }
 
-fn cg(args: &ScoreArgs, method: ScoreMethod) -> CgOptions {
-    CgOptions { max_steps: args.steps(method), tolerance: args.solve.tolerance }
+/// Of numbers that take `width` times the bytes of f32.
+pub fn cg((args, method): (&ScoreArgs, ScoreMethod), specs: &[LayerSpec], width: usize) -> CgOptions {
+    let held = held_directions(specs, &args.pass) / width;
+    CgOptions { max_steps: args.steps(method), tolerance: args.solve.tolerance, held }
 }
 
-fn way(args: &ScoreArgs, method: ScoreMethod) -> Way {
+fn way((args, method): (&ScoreArgs, ScoreMethod), specs: &[LayerSpec]) -> Way {
     let (steps, seed) = (args.steps(method), args.solve.solve_seed);
     match method {
-        ScoreMethod::EkfacCg | ScoreMethod::Cg => Way::Cg(cg(args, method)),
+        ScoreMethod::EkfacCg | ScoreMethod::Cg => Way::Cg(cg((args, method), specs, 1)),
         ScoreMethod::Astra | ScoreMethod::Lissa => Way::Neumann { steps, repeats: REPEATS, seed },
         ScoreMethod::Arnoldi => Way::Lanczos { steps, rank: steps, seed },
         _ => Way::Dense,

@@ -1,11 +1,11 @@
 //! The queries of the fine-tuned model, brought to both stages.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use etymon_attribution::{AttributionError, Queries, Rank, StageQueries};
 use etymon_curvature::inverse::{
-    CgOptions, Damped, Dense, DenseInverse, EkfacInverse, GaussNewton, Hessian, LinearOperator, Solution,
-    conjugate_gradients, lambda_of_gradients,
+    CgOptions, ConjugateDirections, ConjugateGradients, Damped, Dense, DenseInverse, EkfacInverse, GaussNewton,
+    Hessian, LinearOperator, Solution, lambda_of_gradients,
 };
 use etymon_curvature::{CurvatureError, Damping, Factors, Preconditioner, Spectrum, Stuck};
 use etymon_data::Batch;
@@ -13,6 +13,7 @@ use etymon_model::{Model, Objective};
 use etymon_tensor::{Backend, Cpu, Folds};
 
 use super::super::job::Job;
+use super::super::solver::cg;
 use super::open::Both;
 use crate::args::{ScoreArgs, StageCurvature};
 use crate::error::{CliError, Result};
@@ -121,6 +122,7 @@ struct Inverse<'a, B: Backend> {
     dense: Option<DenseInverse>,
     method: ScoreMethod,
     options: CgOptions,
+    directions: RefCell<ConjugateDirections<B::Tensor>>,
     /// The largest residual that conjugate gradients left.
     residual: Cell<f64>,
 }
@@ -146,8 +148,9 @@ impl<'a, B: Folds> Inverse<'a, B> {
             _ => None,
         };
         let ekfac = ekfac.filter(|_| method.needs_factors()).map(|ekfac| ekfac.with_lambda(&lambda));
-        let options = CgOptions { max_steps: job.args.steps(method), tolerance: job.args.solve.tolerance };
-        Ok(Self { curvature, trained, lambda, ekfac, dense, method, options, residual: Cell::new(0.0) })
+        let options = cg((job.args, method), trained.layers(), 2);
+        let directions = RefCell::new(ConjugateDirections::new(options.held));
+        Ok(Self { curvature, trained, lambda, ekfac, dense, method, options, directions, residual: Cell::new(0.0) })
     }
 
     /// A note where conjugate gradients ended before they were done.
@@ -177,7 +180,9 @@ impl<B: Folds> LinearOperator<B> for Inverse<'_, B> {
             return ekfac.apply_all(vs);
         }
         let damped = Damped { backend, inner: self.curvature.as_ref(), lambda: &self.lambda };
-        let solved = conjugate_gradients(backend, &damped, vs, ekfac, self.options)?;
+        let mut directions = self.directions.borrow_mut();
+        let solved =
+            ConjugateGradients::new(backend, (&damped, &mut *directions), vs, ekfac, self.options)?.finish()?;
         let largest = solved.iter().map(Solution::residual).fold(self.residual.get(), f64::max);
         self.residual.set(largest);
         Ok(solved.into_iter().map(|solution| solution.x).collect())
