@@ -18,7 +18,7 @@ const DIRECTIONS: u64 = 4;
 const DIRECTIONS_OF_QUERY: u64 = 8;
 /// What a conjugate direction that is held takes: itself, its product, and as measured half of that again in memory that the pools keep.
 const VECTORS_OF_DIRECTION: u64 = 3;
-/// Most conjugate directions that are held: to make a new one conjugate to as many costs about as much as its product with 100 rows.
+/// Most conjugate directions that are held: to make a new one conjugate to as many takes the operations of a product over 800 rows.
 const MOST_HELD: u64 = 1000;
 /// Most queries that are solved at once: more save little of the forward pass that they share.
 const MOST_AT_ONCE: u64 = 16;

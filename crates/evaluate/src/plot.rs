@@ -8,14 +8,19 @@ use crate::statistics::Interval;
 use crate::{EvaluateError, Result};
 
 const WIDTH: u32 = 860;
-const COLORS: [RGBColor; 6] = [
+const COLORS: [RGBColor; 8] = [
     RGBColor(27, 108, 168),
     RGBColor(201, 119, 43),
     RGBColor(106, 154, 61),
     RGBColor(138, 107, 177),
     RGBColor(178, 58, 72),
     RGBColor(90, 90, 90),
+    RGBColor(29, 155, 148),
+    RGBColor(214, 122, 177),
 ];
+
+/// Height of the line of names above the panels.
+const LEGEND: u32 = 24;
 
 /// A line of a plot, or a cloud of points.
 #[derive(Clone, Debug, PartialEq)]
@@ -112,7 +117,10 @@ pub fn log_panels(title: &str, (x_axis, y_axis): (&str, &str), panels: &[(String
     let mut svg = String::new();
     {
         let rows = panels.len().div_ceil(2).max(1);
-        let root = canvas(&mut svg, 40 + 330 * rows as u32)?.titled(title, ("sans-serif", 16)).map_err(wrong)?;
+        let root =
+            canvas(&mut svg, 40 + LEGEND + 330 * rows as u32)?.titled(title, ("sans-serif", 16)).map_err(wrong)?;
+        let (strip, root) = root.split_vertically(LEGEND);
+        name_series(&strip, panels.first().map_or(&[], |(_, all)| all))?;
         let is_positive = |p: &&(f64, f64)| p.0 > 0.0 && p.1 > 0.0 && p.0.is_finite() && p.1.is_finite();
         let points = || panels.iter().flat_map(|(_, all)| all).flat_map(|s| s.points.iter().filter(is_positive));
         let [xs, ys] = [range(points().map(|p| p.0.log10())), range(points().map(|p| p.1.log10()))];
@@ -134,11 +142,22 @@ pub fn log_panels(title: &str, (x_axis, y_axis): (&str, &str), panels: &[(String
                 points: s.points.iter().filter(is_positive).copied().collect(),
             };
             let kept: Vec<_> = all.iter().map(kept).collect();
-            draw(&mut chart, &kept, Joined::Lines, SeriesLabelPosition::LowerLeft)?;
+            draw_series(&mut chart, &kept, Joined::Lines)?;
         }
         root.present().map_err(wrong)?;
     }
     Ok(svg)
+}
+
+/// The names of the series of all panels, in one line above them: within a panel they would hide curves.
+fn name_series(strip: &DrawingArea<SVGBackend<'_>, Shift>, all: &[Series]) -> Result<()> {
+    let step = WIDTH as i32 / all.len().max(1) as i32;
+    for (i, one) in all.iter().enumerate() {
+        let (x, color) = (8 + step * i as i32, COLORS[i % COLORS.len()]);
+        strip.draw(&Rectangle::new([(x, 6), (x + 12, 16)], color.filled())).map_err(wrong)?;
+        strip.draw(&Text::new(one.name.clone(), (x + 17, 5), ("sans-serif", 12))).map_err(wrong)?;
+    }
+    Ok(())
 }
 
 /// Draws series, and a legend where no curve is expected.
@@ -147,6 +166,20 @@ fn draw<'a, X, Y>(
     all: &[Series],
     joined: Joined,
     legend: SeriesLabelPosition,
+) -> Result<()>
+where
+    X: Ranged<ValueType = f64>,
+    Y: Ranged<ValueType = f64>,
+{
+    draw_series(chart, all, joined)?;
+    let labels = &mut chart.configure_series_labels();
+    labels.position(legend).background_style(WHITE.mix(0.8)).border_style(BLACK).draw().map_err(wrong)
+}
+
+fn draw_series<'a, X, Y>(
+    chart: &mut ChartContext<'a, SVGBackend<'a>, Cartesian2d<X, Y>>,
+    all: &[Series],
+    joined: Joined,
 ) -> Result<()>
 where
     X: Ranged<ValueType = f64>,
@@ -162,8 +195,7 @@ where
         let labelled = drawn.map_err(wrong)?.label(one.name.clone());
         labelled.legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 12, y + 5)], color.filled()));
     }
-    let labels = &mut chart.configure_series_labels();
-    labels.position(legend).background_style(WHITE.mix(0.8)).border_style(BLACK).draw().map_err(wrong)
+    Ok(())
 }
 
 fn canvas(svg: &mut String, height: u32) -> Result<DrawingArea<SVGBackend<'_>, Shift>> {

@@ -3,7 +3,7 @@
 use etymon_tensor::{Backend, Shape};
 
 use super::conjugate::Extended;
-use super::direction::{dot, scale};
+use super::direction::{dot, scale, views};
 use super::stack::Stack;
 use super::{ConjugateDirections, LinearOperator, Solution};
 use crate::{CurvatureError, Result, Stuck};
@@ -93,8 +93,7 @@ impl<'a, B: Backend> ConjugateGradients<'a, B> {
             sides.push(RightSide { size, products: 0.0, residuals: if ended { vec![0.0] } else { Vec::new() }, ended });
         }
         let shapes = vs.first().map_or_else(Vec::new, |v| v.iter().map(|v| backend.shape(v)).collect());
-        let views: Vec<&[B::Tensor]> = units.iter().map(Vec::as_slice).collect();
-        let r = Stack::of(&backend, &views)?;
+        let r = Stack::of(&backend, &views(&units))?;
         let x = r.zeros(&backend);
         let mut all = Self { backend, a, directions, preconditioner, options, shapes, x, r, sides };
         if !all.directions.is_empty() {
@@ -126,8 +125,7 @@ impl<'a, B: Backend> ConjugateGradients<'a, B> {
         if open.is_empty() {
             return Ok(false);
         }
-        let views: Vec<&[B::Tensor]> = searches.iter().map(Vec::as_slice).collect();
-        let z = Stack::of(&self.backend, &views)?;
+        let z = Stack::of(&self.backend, &views(&searches))?;
         match self.directions.extend(&self.backend, self.a, z, &self.shapes)? {
             Extended::By(products) => {
                 let share = products as f64 / open.len() as f64;
