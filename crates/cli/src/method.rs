@@ -9,11 +9,11 @@ pub enum ScoreMethod {
     Ekfac,
     /// Influence with K-FAC curvature
     Kfac,
-    /// Conjugate gradients with Gauss-Newton products, preconditioned by EK-FAC; queries share what they learn
+    /// Conjugate gradients that queries share, preconditioned by EK-FAC
     EkfacCg,
     /// A stochastic Neumann series, from EK-FAC on
     Astra,
-    /// Conjugate gradients with Gauss-Newton products; queries share what they learn
+    /// Conjugate gradients that queries share, by Gauss-Newton products
     Cg,
     /// A stochastic Neumann series
     Lissa,
