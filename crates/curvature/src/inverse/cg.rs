@@ -1,5 +1,7 @@
 //! Conjugate gradients, for several right-hand sides that share what they learn about the matrix.
 
+use std::cell::RefCell;
+
 use etymon_tensor::{Backend, Shape};
 
 use super::conjugate::Extended;
@@ -33,8 +35,40 @@ pub fn conjugate_gradients<B: Backend>(
     preconditioner: Option<&dyn LinearOperator<B>>,
     options: CgOptions,
 ) -> Result<Vec<Solution<B::Tensor>>> {
-    let mut directions = ConjugateDirections::new(options.held);
-    ConjugateGradients::new(backend, (a, &mut directions), vs, preconditioner, options)?.finish()
+    KeptDirections::new(options).solve(backend, a, vs, preconditioner)
+}
+
+/// Solves of one matrix, one after the other, of which each begins with what those before it learnt.
+pub struct KeptDirections<T> {
+    options: CgOptions,
+    directions: RefCell<ConjugateDirections<T>>,
+}
+
+impl<T: Clone> KeptDirections<T> {
+    /// Nothing is learnt yet.
+    pub fn new(options: CgOptions) -> Self {
+        Self { options, directions: RefCell::new(ConjugateDirections::new(options.held)) }
+    }
+
+    /// When each solve stops.
+    pub fn options(&self) -> CgOptions {
+        self.options
+    }
+
+    /// As [`conjugate_gradients`]; A must be the same in each call.
+    ///
+    /// # Errors
+    /// As [`conjugate_gradients`].
+    pub fn solve<B: Backend<Tensor = T>>(
+        &self,
+        backend: &B,
+        a: &dyn LinearOperator<B>,
+        vs: &[&[T]],
+        preconditioner: Option<&dyn LinearOperator<B>>,
+    ) -> Result<Vec<Solution<T>>> {
+        let mut directions = self.directions.borrow_mut();
+        ConjugateGradients::new(backend, (a, &mut *directions), vs, preconditioner, self.options)?.finish()
+    }
 }
 
 /// Iterations on A x = v for several v at once (block conjugate gradients, O'Leary 1980): a step is one product with A for each v

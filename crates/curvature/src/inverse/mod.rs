@@ -16,7 +16,7 @@ mod power;
 mod solver;
 mod stack;
 
-pub use cg::{CgOptions, ConjugateGradients, conjugate_gradients};
+pub use cg::{CgOptions, ConjugateGradients, KeptDirections, conjugate_gradients};
 pub use conjugate::ConjugateDirections;
 pub use datainf::{DataInf, lambda_of_gradients};
 pub use dense::{Dense, DenseInverse};

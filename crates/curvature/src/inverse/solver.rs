@@ -6,8 +6,8 @@ use etymon_tensor::Backend;
 
 use super::direction::{only, relative_residuals};
 use super::{
-    CgOptions, ConjugateDirections, ConjugateGradients, Damped, Dense, DenseInverse, EkfacInverse, GaussNewton,
-    Lanczos, LinearOperator, NeumannOptions, Solution, largest_eigenvalue, neumann,
+    CgOptions, Damped, Dense, DenseInverse, EkfacInverse, GaussNewton, KeptDirections, Lanczos, LinearOperator,
+    NeumannOptions, Solution, largest_eigenvalue, neumann,
 };
 use crate::Result;
 
@@ -69,7 +69,7 @@ pub struct Solved {
 }
 
 enum Made<T> {
-    Cg(CgOptions, RefCell<ConjugateDirections<T>>),
+    Cg(KeptDirections<T>),
     Neumann(NeumannOptions),
     Lanczos(Lanczos<T>),
     Dense(DenseInverse),
@@ -93,7 +93,7 @@ impl<'a, B: Backend> Solver<'a, B> {
             Way::Cg(options) => {
                 let damping: Vec<f64> = lambda.iter().map(|lambda| PRECONDITIONED * lambda).collect();
                 ekfac = ekfac.map(|ekfac| ekfac.with_lambda(&damping));
-                Made::Cg(options, RefCell::new(ConjugateDirections::new(options.held)))
+                Made::Cg(KeptDirections::new(options))
             }
             Way::Neumann { steps, repeats, seed } => {
                 let (largest, spent) = largest_of_parts(&g, &lambda, ekfac.as_ref(), &like, seed)?;
@@ -130,10 +130,7 @@ impl<'a, B: Backend> Solver<'a, B> {
         let damped = Damped { backend, inner: &self.g, lambda: &self.lambda };
         let found = |x, residual| Solution { x, products: 0.0, residuals: vec![residual] };
         match &self.made {
-            Made::Cg(options, directions) => {
-                let mut directions = directions.borrow_mut();
-                ConjugateGradients::new(backend, (&damped, &mut *directions), vs, ekfac, *options)?.finish()
-            }
+            Made::Cg(kept) => kept.solve(backend, &damped, vs, ekfac),
             Made::Neumann(options) => neumann(&self.g, &self.lambda, vs, ekfac, *options),
             Made::Lanczos(pairs) => {
                 let scaled = |v: &[B::Tensor]| by_root(backend, &self.lambda, v);

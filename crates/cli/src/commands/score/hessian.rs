@@ -1,11 +1,7 @@
 //! (H + λI)⁻¹ with the true Hessian, whose products need f64.
 
-use std::cell::RefCell;
-
 use etymon_curvature::Result;
-use etymon_curvature::inverse::{
-    CgOptions, ConjugateDirections, ConjugateGradients, Damped, Dense, DenseInverse, Hessian, LinearOperator,
-};
+use etymon_curvature::inverse::{CgOptions, Damped, Dense, DenseInverse, Hessian, KeptDirections, LinearOperator};
 use etymon_data::Batch;
 use etymon_model::Model;
 use etymon_tensor::{Backend, Cpu};
@@ -32,7 +28,7 @@ pub struct HessianInverse<'a> {
 }
 
 enum Made {
-    Cg(CgOptions, RefCell<ConjugateDirections<<Exact as Backend>::Tensor>>),
+    Cg(KeptDirections<<Exact as Backend>::Tensor>),
     Dense(DenseInverse),
 }
 
@@ -44,7 +40,7 @@ impl<'a> HessianInverse<'a> {
     pub fn new(model: &'a Model<Work>, batches: &'a [Batch], lambda: Vec<f64>, way: Way) -> Result<Self> {
         let exact = model.to_backend(Exact::new())?;
         let made = match way {
-            Way::Cg(options) => Made::Cg(options, RefCell::new(ConjugateDirections::new(options.held))),
+            Way::Cg(options) => Made::Cg(KeptDirections::new(options)),
             Way::Dense => {
                 let h = Hessian::new(&exact, batches)?;
                 Made::Dense(Dense::new(exact.backend(), &h, &exact.zero_direction())?.inverse(&lambda)?)
@@ -57,12 +53,10 @@ impl<'a> HessianInverse<'a> {
         let backend = self.exact.backend();
         match &self.made {
             Made::Dense(dense) => dense.solve(backend, v),
-            Made::Cg(options, directions) => {
+            Made::Cg(kept) => {
                 let h = Hessian::new(&self.exact, self.batches)?;
                 let damped = Damped { backend, inner: &h, lambda: &self.lambda };
-                let mut directions = directions.borrow_mut();
-                let solved =
-                    ConjugateGradients::new(backend, (&damped, &mut *directions), &[v], None, *options)?.finish()?;
+                let solved = kept.solve(backend, &damped, &[v], None)?;
                 Ok(solved.into_iter().next().map(|solution| solution.x).unwrap_or_default())
             }
         }

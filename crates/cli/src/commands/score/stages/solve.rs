@@ -1,11 +1,11 @@
 //! The queries of the fine-tuned model, brought to both stages.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 
 use etymon_attribution::{AttributionError, Queries, Rank, StageQueries};
 use etymon_curvature::inverse::{
-    CgOptions, ConjugateDirections, ConjugateGradients, Damped, Dense, DenseInverse, EkfacInverse, GaussNewton,
-    Hessian, LinearOperator, Solution, lambda_of_gradients,
+    Damped, Dense, DenseInverse, EkfacInverse, GaussNewton, Hessian, KeptDirections, LinearOperator, Solution,
+    lambda_of_gradients,
 };
 use etymon_curvature::{CurvatureError, Damping, Factors, Preconditioner, Spectrum, Stuck};
 use etymon_data::Batch;
@@ -121,8 +121,7 @@ struct Inverse<'a, B: Backend> {
     ekfac: Option<EkfacInverse<'a, B>>,
     dense: Option<DenseInverse>,
     method: ScoreMethod,
-    options: CgOptions,
-    directions: RefCell<ConjugateDirections<B::Tensor>>,
+    kept: KeptDirections<B::Tensor>,
     /// The largest residual that conjugate gradients left.
     residual: Cell<f64>,
 }
@@ -148,14 +147,13 @@ impl<'a, B: Folds> Inverse<'a, B> {
             _ => None,
         };
         let ekfac = ekfac.filter(|_| method.needs_factors()).map(|ekfac| ekfac.with_lambda(&lambda));
-        let options = cg((job.args, method), trained.layers(), 2);
-        let directions = RefCell::new(ConjugateDirections::new(options.held));
-        Ok(Self { curvature, trained, lambda, ekfac, dense, method, options, directions, residual: Cell::new(0.0) })
+        let kept = KeptDirections::new(cg((job.args, method), trained.layers(), 2));
+        Ok(Self { curvature, trained, lambda, ekfac, dense, method, kept, residual: Cell::new(0.0) })
     }
 
     /// A note where conjugate gradients ended before they were done.
     fn say_if_short(&self, job: &Job<'_>) {
-        let (left, wanted) = (self.residual.get(), self.options.tolerance);
+        let (left, wanted) = (self.residual.get(), self.kept.options().tolerance);
         if left > wanted {
             let note = format!(
                 "note: conjugate gradients of fine-tuning left a residual of {left:.1e}, above {wanted:.1e}: more --steps"
@@ -180,9 +178,7 @@ impl<B: Folds> LinearOperator<B> for Inverse<'_, B> {
             return ekfac.apply_all(vs);
         }
         let damped = Damped { backend, inner: self.curvature.as_ref(), lambda: &self.lambda };
-        let mut directions = self.directions.borrow_mut();
-        let solved =
-            ConjugateGradients::new(backend, (&damped, &mut *directions), vs, ekfac, self.options)?.finish()?;
+        let solved = self.kept.solve(backend, &damped, vs, ekfac)?;
         let largest = solved.iter().map(Solution::residual).fold(self.residual.get(), f64::max);
         self.residual.set(largest);
         Ok(solved.into_iter().map(|solution| solution.x).collect())
