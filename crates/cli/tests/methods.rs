@@ -60,7 +60,7 @@ fn iterations_come_to_the_scores_of_the_dense_matrix_and_closer_than_ekfac() {
         ("cg", &["--steps", "400", "--tolerance", "1e-5"][..], 1e-3),
         ("ekfac-cg", &["--steps", "400", "--tolerance", "1e-5"], 1e-3),
         ("arnoldi", &["--steps", "300"], 1e-2),
-        ("astra", &["--steps", "400"], 0.2),
+        ("astra", &["--steps", "400"], 1e-2),
         ("lissa", &["--steps", "4000"], 0.3),
     ] {
         let error = relative_error(&digits.scores(method, more), &dense);

@@ -108,7 +108,7 @@ pub struct SolveArgs {
     /// Most products per query of cg and ekfac-cg, in all of arnoldi; batches of astra and lissa [default: 50, 100, 300, 1000]
     #[arg(long, value_name = "N", value_parser = positive())]
     pub steps: Option<usize>,
-    /// Relative residual at which cg and ekfac-cg stop
+    /// Relative residual at which cg, ekfac-cg and astra stop
     #[arg(long, value_name = "X", default_value_t = 1e-3)]
     pub tolerance: f64,
     /// Train examples of each batch of astra and lissa

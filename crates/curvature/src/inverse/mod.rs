@@ -2,6 +2,7 @@
 //! dense solve that they are checked against; and products with the true Hessian. A direction is one matrix
 //! `[d_out, d_in]` per tapped layer; λ is one number per layer.
 
+mod astra;
 mod cg;
 mod conjugate;
 mod datainf;
@@ -10,12 +11,14 @@ mod diagonal;
 mod direction;
 mod hessian;
 mod lanczos;
-mod neumann;
+mod lissa;
 mod operator;
 mod power;
+mod series;
 mod solver;
 mod stack;
 
+pub use astra::{AstraOptions, astra};
 pub use cg::{CgOptions, ConjugateGradients, KeptDirections, conjugate_gradients};
 pub use conjugate::ConjugateDirections;
 pub use datainf::{DataInf, lambda_of_gradients};
@@ -23,7 +26,7 @@ pub use dense::{Dense, DenseInverse};
 pub use diagonal::DiagonalInverse;
 pub use hessian::Hessian;
 pub use lanczos::Lanczos;
-pub use neumann::{NeumannOptions, neumann};
+pub use lissa::{LissaOptions, lissa};
 pub use operator::{Damped, EkfacInverse, GaussNewton, LinearOperator};
 pub use power::largest_eigenvalue;
 pub use solver::{Solved, Solver, Way};

@@ -6,8 +6,8 @@ use etymon_tensor::Backend;
 
 use super::direction::{only, relative_residuals};
 use super::{
-    CgOptions, Damped, Dense, DenseInverse, EkfacInverse, GaussNewton, KeptDirections, Lanczos, LinearOperator,
-    NeumannOptions, Solution, largest_eigenvalue, neumann,
+    AstraOptions, CgOptions, Damped, Dense, DenseInverse, EkfacInverse, GaussNewton, KeptDirections, Lanczos,
+    LinearOperator, LissaOptions, Solution, astra, largest_eigenvalue, lissa,
 };
 use crate::Result;
 
@@ -21,19 +21,30 @@ const MEASURED_PARTS: usize = 8;
 /// λ of the EK-FAC inverse that preconditions conjugate gradients, over that of the system. Kronecker factors see curvature where G
 /// has none, and a small λ would make much of it: a larger one takes up to 40 % fewer products (docs/convergence.md).
 const PRECONDITIONED: f64 = 100.0;
+/// The same of ASTRA.
+const PRECONDITIONED_SERIES: f64 = 10.0;
 
 /// How (G + λI)⁻¹ is multiplied with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Way {
     /// Conjugate gradients, preconditioned by EK-FAC where that is given. What they learn of one query serves the next.
     Cg(CgOptions),
-    /// A stochastic Neumann series, LiSSA, or ASTRA where EK-FAC is given, with a step size chosen by power iterations.
-    Neumann {
-        /// Steps of one batch each.
+    /// LiSSA, with a step size chosen by power iterations.
+    Lissa {
+        /// Steps of one part each.
         steps: usize,
         /// Independent runs that are averaged.
         repeats: usize,
-        /// Of the order of batches.
+        /// Of the order of parts.
+        seed: u64,
+    },
+    /// ASTRA, with a step size chosen by power iterations, preconditioned by EK-FAC where that is given.
+    Astra {
+        /// Steps of one part each.
+        steps: usize,
+        /// Ends a query whose relative residual is at most this.
+        tolerance: f64,
+        /// Of the order of parts.
         seed: u64,
     },
     /// The leading eigenpairs of λ^(−½) G λ^(−½), which one shift then damps, whatever λ is in each layer.
@@ -70,14 +81,14 @@ pub struct Solved {
 
 enum Made<T> {
     Cg(KeptDirections<T>),
-    Neumann(NeumannOptions),
+    Lissa(LissaOptions),
+    Astra(AstraOptions),
     Lanczos(Lanczos<T>),
     Dense(DenseInverse),
 }
 
 impl<'a, B: Backend> Solver<'a, B> {
-    /// Makes what all queries share, with a λ per layer; `ekfac` is a preconditioner and start of the iterations (of conjugate gradients
-    /// with a damping of 10 λ).
+    /// Makes what all queries share, with a λ per layer; `ekfac` preconditions conjugate gradients and ASTRA, with more damping.
     ///
     /// # Errors
     /// What the products meet, and a model too large for a dense matrix.
@@ -91,14 +102,19 @@ impl<'a, B: Backend> Solver<'a, B> {
         let mut products = 0.0;
         let made = match way {
             Way::Cg(options) => {
-                let damping: Vec<f64> = lambda.iter().map(|lambda| PRECONDITIONED * lambda).collect();
-                ekfac = ekfac.map(|ekfac| ekfac.with_lambda(&damping));
+                ekfac = ekfac.map(|ekfac| more_damped(ekfac, PRECONDITIONED, &lambda));
                 Made::Cg(KeptDirections::new(options))
             }
-            Way::Neumann { steps, repeats, seed } => {
+            Way::Lissa { steps, repeats, seed } => {
+                let (largest, spent) = largest_of_parts(&g, &lambda, None, &like, seed)?;
+                products += spent;
+                Made::Lissa(LissaOptions { steps, step_size: CAUTION / largest, repeats, seed })
+            }
+            Way::Astra { steps, tolerance, seed } => {
+                ekfac = ekfac.map(|ekfac| more_damped(ekfac, PRECONDITIONED_SERIES, &lambda));
                 let (largest, spent) = largest_of_parts(&g, &lambda, ekfac.as_ref(), &like, seed)?;
                 products += spent;
-                Made::Neumann(NeumannOptions { steps, step_size: CAUTION / largest, repeats, seed })
+                Made::Astra(AstraOptions { steps, tolerance, step_size: CAUTION / largest, seed })
             }
             Way::Lanczos { steps, rank, seed } => {
                 let scaled = |v: &[B::Tensor]| Ok(by_root(backend, &lambda, &g.apply(&by_root(backend, &lambda, v))?));
@@ -131,7 +147,8 @@ impl<'a, B: Backend> Solver<'a, B> {
         let found = |x, residual| Solution { x, products: 0.0, residuals: vec![residual] };
         match &self.made {
             Made::Cg(kept) => kept.solve(backend, &damped, vs, ekfac),
-            Made::Neumann(options) => neumann(&self.g, &self.lambda, vs, ekfac, *options),
+            Made::Lissa(options) => lissa(&self.g, &self.lambda, vs, *options),
+            Made::Astra(options) => astra(&self.g, &self.lambda, vs, ekfac, *options),
             Made::Lanczos(pairs) => {
                 let scaled = |v: &[B::Tensor]| by_root(backend, &self.lambda, v);
                 let x = |v: &&[B::Tensor]| Ok(scaled(&pairs.solve(backend, &scaled(v), 1.0)?));
@@ -178,6 +195,11 @@ fn largest_of_parts<B: Backend>(
         products += (POWER_STEPS * part.n_examples()) as f64 / g.n_examples().max(1) as f64;
     }
     Ok((largest, products))
+}
+
+/// EK-FAC with a damping of `times` λ.
+fn more_damped<'a, B: Backend>(ekfac: EkfacInverse<'a, B>, times: f64, lambda: &[f64]) -> EkfacInverse<'a, B> {
+    ekfac.with_lambda(&lambda.iter().map(|lambda| times * lambda).collect::<Vec<_>>())
 }
 
 /// λ^(−½) v.

@@ -6,6 +6,7 @@ use etymon_data::Example;
 use etymon_model::{LayerGroups, Model};
 
 use super::config::rank;
+use super::solver::REPEATS;
 use crate::args::{PerToken, ScoreArgs};
 use crate::choice::{Choice, PLENTY, choose};
 use crate::error::Result;
@@ -76,9 +77,12 @@ fn scoring(
 fn solved(args: &ScoreArgs, method: ScoreMethod, model: &Model<Work>, counted: &Counted, n_queries: usize) -> u64 {
     let examples = counted.examples.min(args.solve.solve_rows as u64);
     let (steps, n_queries) = (args.steps(method) as u64, n_queries as u64);
+    let parts = n_queries * steps * (args.solve.solve_batch as u64).min(examples);
     let seen = match method {
         ScoreMethod::Arnoldi => steps * examples,
-        ScoreMethod::Astra | ScoreMethod::Lissa => n_queries * steps * (args.solve.solve_batch as u64).min(examples),
+        // A round of two passes or more ends with a product over all.
+        ScoreMethod::Astra => parts + (parts / 2).max(n_queries * examples),
+        ScoreMethod::Lissa => REPEATS as u64 * parts,
         ScoreMethod::Diagonal => examples,
         // A product for each column of the matrix.
         ScoreMethod::Dense => model.n_tapped() as u64 * examples,

@@ -19,8 +19,8 @@ use crate::estimate::{held_directions, solved_at_once};
 use crate::method::ScoreMethod;
 use crate::open::Work;
 
-/// Independent runs of a Neumann series that are averaged.
-const REPEATS: usize = 2;
+/// Independent runs of LiSSA that are averaged.
+pub const REPEATS: usize = 2;
 
 /// Relative residual above which a solution that no tolerance was given for is called rough.
 const ROUGH: f64 = 0.1;
@@ -164,7 +164,8 @@ fn way((args, method): (&ScoreArgs, ScoreMethod), specs: &[LayerSpec]) -> Way {
     let (steps, seed) = (args.steps(method), args.solve.solve_seed);
     match method {
         ScoreMethod::EkfacCg | ScoreMethod::Cg => Way::Cg(cg((args, method), specs, 1)),
-        ScoreMethod::Astra | ScoreMethod::Lissa => Way::Neumann { steps, repeats: REPEATS, seed },
+        ScoreMethod::Astra => Way::Astra { steps, tolerance: args.solve.tolerance, seed },
+        ScoreMethod::Lissa => Way::Lissa { steps, repeats: REPEATS, seed },
         ScoreMethod::Arnoldi => Way::Lanczos { steps, rank: steps, seed },
         _ => Way::Dense,
     }
