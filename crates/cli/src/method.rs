@@ -11,7 +11,7 @@ pub enum ScoreMethod {
     Kfac,
     /// Conjugate gradients that queries share, preconditioned by EK-FAC
     EkfacCg,
-    /// A stochastic Neumann series, from EK-FAC on
+    /// A stochastic Neumann series that EK-FAC preconditions
     Astra,
     /// Conjugate gradients that queries share, by Gauss-Newton products
     Cg,

@@ -8,7 +8,7 @@ use crate::statistics::Interval;
 use crate::{EvaluateError, Result};
 
 const WIDTH: u32 = 860;
-const COLORS: [RGBColor; 8] = [
+const COLORS: [RGBColor; 10] = [
     RGBColor(27, 108, 168),
     RGBColor(201, 119, 43),
     RGBColor(106, 154, 61),
@@ -17,6 +17,8 @@ const COLORS: [RGBColor; 8] = [
     RGBColor(90, 90, 90),
     RGBColor(29, 155, 148),
     RGBColor(214, 122, 177),
+    RGBColor(186, 150, 0),
+    RGBColor(120, 72, 40),
 ];
 
 /// Height of the line of names above the panels.
@@ -133,10 +135,9 @@ pub fn log_panels(title: &str, (x_axis, y_axis): (&str, &str), panels: &[(String
                 .y_label_area_size(58)
                 .build_cartesian_2d(powers(xs.clone()), powers(ys.clone()))
                 .map_err(wrong)?;
-            let short = |x: &f64| if (0.1..1e4).contains(x) { format!("{x}") } else { format!("{x:.0e}") };
             let mut mesh = chart.configure_mesh();
             mesh.x_desc(x_axis).y_desc(y_axis).light_line_style(WHITE);
-            mesh.x_label_formatter(&short).y_label_formatter(&short).draw().map_err(wrong)?;
+            mesh.x_label_formatter(&tick).y_label_formatter(&tick).draw().map_err(wrong)?;
             let kept = |s: &Series| Series {
                 name: s.name.clone(),
                 points: s.points.iter().filter(is_positive).copied().collect(),
@@ -147,6 +148,11 @@ pub fn log_panels(title: &str, (x_axis, y_axis): (&str, &str), panels: &[(String
         root.present().map_err(wrong)?;
     }
     Ok(svg)
+}
+
+/// A number at a logarithmic axis, which comes from the drawing library with the error of a power.
+fn tick(x: &f64) -> String {
+    if (0.09..9e3).contains(x) { format!("{}", (x * 1e6).round() / 1e6) } else { format!("{x:.0e}") }
 }
 
 /// The names of the series of all panels, in one line above them: within a panel they would hide curves.
@@ -218,4 +224,15 @@ fn range(values: impl Iterator<Item = f64>) -> std::ops::Range<f64> {
 
 fn wrong(error: impl std::fmt::Display) -> EvaluateError {
     EvaluateError::Plot { problem: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tick;
+
+    #[test]
+    fn ticks_are_powers_of_ten_whatever_their_rounding() {
+        let near = [0.001, 0.1, 1.0, 100.0, 1e4].map(|x: f64| x * (1.0 - 1e-15));
+        assert_eq!(near.map(|x| tick(&x)), ["1e-3", "0.1", "1", "100", "1e4"]);
+    }
 }
