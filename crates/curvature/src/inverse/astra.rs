@@ -79,7 +79,7 @@ pub fn astra<B: Backend>(
         let alphas: Vec<f64> = open.iter().map(|search| search.alpha).collect();
         let (corrections, examples) = series.run(&rests, &alphas, steps, &mut rng)?;
         let products = Damped { backend, inner: g, lambda }.apply_all(&views(&corrections))?;
-        for ((search, d), product) in open.iter_mut().zip(&corrections).zip(&products) {
+        for ((search, d), product) in open.iter_mut().zip(corrections).zip(products) {
             search.products += examples as f64 / n_examples + 1.0;
             search.advance(backend, (d, product), vs)?;
         }
@@ -103,8 +103,12 @@ impl<T: Clone> Search<T> {
     }
 
     /// Takes of a correction d, with its product (G + λI) d, what brings x closest to the solution.
-    fn advance<B: Backend<Tensor = T>>(&mut self, backend: &B, (d, product): (&[T], &[T]), vs: &[&[T]]) -> Result<()> {
-        let (mut d, mut product) = (d.to_vec(), product.to_vec());
+    fn advance<B: Backend<Tensor = T>>(
+        &mut self,
+        backend: &B,
+        (mut d, mut product): (Vec<T>, Vec<T>),
+        vs: &[&[T]],
+    ) -> Result<()> {
         if let Some((last, of_last, curvature)) = &self.last {
             let along = dot(backend, &d, of_last)? / curvature;
             axpy(backend, -along, last, &mut d)?;
@@ -117,7 +121,7 @@ impl<T: Clone> Search<T> {
             axpy(backend, -length, &product, &mut self.rest)?;
             self.last = Some((d, product, curvature));
         }
-        if !(length > TRUSTED) {
+        if length.is_nan() || length <= TRUSTED {
             self.alpha *= 0.5;
         }
         let v = vs[self.right_side];
