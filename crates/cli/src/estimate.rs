@@ -16,6 +16,8 @@ const TABLES: u64 = 12 << 20;
 const DIRECTIONS: u64 = 4;
 /// Directions that the iteration of one query holds: its gradient, x, r, what is searched along and its product, twice on the way.
 const DIRECTIONS_OF_QUERY: u64 = 8;
+/// What ASTRA holds of a query beside that: what is left of v, and the last correction and its product, twice on the way.
+pub const DIRECTIONS_OF_ASTRA: u64 = 5;
 /// What a conjugate direction that is held takes: itself, its product, and as measured half of that again in memory that the pools keep.
 const VECTORS_OF_DIRECTION: u64 = 3;
 /// Most conjugate directions that are held: to make a new one conjugate to as many takes the operations of a product over 800 rows.
@@ -168,22 +170,26 @@ impl Load<'_> {
         let mut phases = Vec::new();
         let mut buffers = 0;
         if !task.sets.is_empty() {
-            buffers = self.pass_bytes(self.rows(task.query_rows), factors) + query_row_bytes(specs);
             let solved: u64 = task.sets.iter().filter_map(|set| set.solved).sum();
+            let rows = self.rows(if solved > 0 { c.rows.max(task.query_rows) } else { task.query_rows });
+            buffers = self.pass_bytes(rows, factors) + query_row_bytes(specs);
             // A product is a forward pass, its tangent and a backward pass: about as much as that of 1.5 rows.
-            let rows = task.sets.len() as u64 * task.query_rows + solved * 3 / 2;
+            let (own, products) = (task.sets.len() as u64 * task.query_rows, solved * 3 / 2);
             // Gradients of all queries, and the directions of an iteration.
             let at_once = solved_at_once(specs, task.queries as usize, self.pass) as u64;
-            let held_at_once = DIRECTIONS + DIRECTIONS_OF_QUERY * at_once;
+            let more = task.sets.iter().map(|set| set.more).max().unwrap_or(0);
+            let held_at_once = DIRECTIONS + (DIRECTIONS_OF_QUERY + more) * at_once;
             let conjugate = task.sets.iter().map(|set| set.held).max().unwrap_or(0);
             let directions =
                 if solved > 0 { (queries + held_at_once + VECTORS_OF_DIRECTION * conjugate) * weights } else { 0 };
+            let inverse = if task.sets.iter().any(|set| set.preconditioned) { mapped } else { 0 };
             phases.push(Phase {
                 name: "queries",
-                memory: (held + mapped + buffers + directions).max(loading),
+                memory: (held + mapped + inverse + buffers + directions).max(loading),
                 disk: 0,
-                rows,
-                model_flops: self.flops(rows, queries),
+                rows: own + products,
+                model_flops: self.flops(own, task.sets.len() as u64 * queries)
+                    + self.model.pass_flops(products, c.rows / c.examples.max(1)),
                 fold_flops: task.sets.len() as f64 * query_flops(specs, task.query_rows, queries),
             });
         }
@@ -211,8 +217,12 @@ pub struct Set {
     pub factors: bool,
     /// Rows that products with the curvature go over for all queries, where they are solved by such.
     pub solved: Option<u64>,
+    /// Whether a copy of the factors preconditions these products.
+    pub preconditioned: bool,
     /// Conjugate directions that are held.
     pub held: u64,
+    /// Directions that the iteration of a query holds beside those of every method.
+    pub more: u64,
 }
 
 /// What is scored.

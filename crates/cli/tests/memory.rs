@@ -98,6 +98,20 @@ fn a_plan_writes_nothing_and_prints_every_phase() {
 }
 
 #[test]
+fn the_work_of_products_that_solve_a_query_grows_with_their_rows() {
+    let lm = Lm::new();
+    lm.fit(&["--max-rows", "20"]);
+    let flops = |method: &str, steps: &str| {
+        let args = [&lm.score_args("new")[..], &["--method", method, "--steps", steps].map(str::to_owned)].concat();
+        plan(&args, None)["phases"][0]["flops"].as_f64().unwrap()
+    };
+    for method in ["cg", "lissa"] {
+        let [few, more, many] = ["10", "20", "30"].map(|steps| flops(method, steps));
+        assert!(((many - more) / (more - few) - 1.0).abs() < 1e-6, "{method}: {few:e}, {more:e}, {many:e}");
+    }
+}
+
+#[test]
 fn a_fit_whose_limit_forces_groups_of_layers_makes_the_same_factors() {
     let lm = Lm::new();
     let args = fit_args(&lm, "whole", &[]);

@@ -10,7 +10,7 @@ use super::solver::REPEATS;
 use crate::args::{PerToken, ScoreArgs};
 use crate::choice::{Choice, PLENTY, choose};
 use crate::error::Result;
-use crate::estimate::{Load, Phase, Scoring, Set, combine, held_directions, peak};
+use crate::estimate::{DIRECTIONS_OF_ASTRA, Load, Phase, Scoring, Set, combine, held_directions, peak};
 use crate::method::{ScoreMethod, Way};
 use crate::open::{Counted, Work};
 
@@ -53,12 +53,14 @@ fn scoring(
     let set = |&method: &ScoreMethod| Set {
         factors: factors && method.takes_factors(),
         solved: (method.solves() || with == With::Groups).then(|| solved(args, method, model, counted, queries.len())),
+        preconditioned: matches!(method, ScoreMethod::EkfacCg | ScoreMethod::Astra),
         held: match method {
             ScoreMethod::Cg | ScoreMethod::EkfacCg => {
                 held_directions(model.layers(), &args.pass).min(args.steps(method) * queries.len()) as u64
             }
             _ => 0,
         },
+        more: if method == ScoreMethod::Astra { DIRECTIONS_OF_ASTRA } else { 0 },
     };
     Scoring {
         queries: queries.len() as u64,
