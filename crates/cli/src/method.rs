@@ -156,7 +156,12 @@ impl ScoreMethod {
 
     /// Whether it needs the factors of a fit.
     pub fn needs_factors(self) -> bool {
-        matches!(self.base(), Self::Ekfac | Self::Kfac | Self::EkfacCg | Self::Astra)
+        matches!(self.base(), Self::Ekfac | Self::Kfac) || self.base().preconditions()
+    }
+
+    /// Whether EK-FAC preconditions its products.
+    pub fn preconditions(self) -> bool {
+        matches!(self, Self::EkfacCg | Self::Astra)
     }
 
     /// Whether factors serve it at all: inverses that need none take λ from those of EK-FAC.

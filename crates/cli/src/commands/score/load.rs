@@ -53,7 +53,7 @@ fn scoring(
     let set = |&method: &ScoreMethod| Set {
         factors: factors && method.takes_factors(),
         solved: (method.solves() || with == With::Groups).then(|| solved(args, method, model, counted, queries.len())),
-        preconditioned: matches!(method, ScoreMethod::EkfacCg | ScoreMethod::Astra),
+        preconditioned: method.preconditions(),
         held: match method {
             ScoreMethod::Cg | ScoreMethod::EkfacCg => {
                 held_directions(model.layers(), &args.pass).min(args.steps(method) * queries.len()) as u64

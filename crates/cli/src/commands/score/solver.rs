@@ -81,9 +81,8 @@ fn solver<'a>(
         };
         return Ok(Inverse::Hessian(Box::new(HessianInverse::new(model, batches, lambda, way)?)));
     }
-    let starts = matches!(method, ScoreMethod::EkfacCg | ScoreMethod::Astra);
     let g = GaussNewton::new(model, batches).in_parts_of(examples_per_step(args, method));
-    let solver = Solver::new(g, lambda, ekfac.filter(|_| starts), way((args, method), specs));
+    let solver = Solver::new(g, lambda, ekfac.filter(|_| method.preconditions()), way((args, method), specs));
     Ok(Inverse::Solver(solver.map_err(|source| named((args, method), source.into()))?))
 }
 
