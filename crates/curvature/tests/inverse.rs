@@ -450,6 +450,9 @@ fn what_cannot_be_solved_is_an_error_that_says_which_right_side_and_why() {
     let steep = AstraOptions { steps: 2000, tolerance: 1e-3, step_size: 1e30, seed: 0 };
     let diverged = astra(&g, &[0.1; 2], &[&zeros, &v], None, steep).unwrap_err();
     assert_eq!(stuck(diverged), (1, Stuck::NotFinite));
+    let flat = AstraOptions { step_size: 1e-3, ..steep };
+    let no_number = astra(&g, &[0.1; 2], &[&v, &nan], None, flat).unwrap_err();
+    assert_eq!(stuck(no_number), (1, Stuck::NotFinite));
 }
 
 #[test]

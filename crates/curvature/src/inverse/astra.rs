@@ -33,8 +33,8 @@ pub struct AstraOptions {
 
 /// What is known of one right-hand side.
 struct Search<T> {
-    /// Its place in `vs`.
-    right_side: usize,
+    /// ‖v‖².
+    square: f64,
     x: Vec<T>,
     /// v − (G + λI) x.
     rest: Vec<T>,
@@ -62,11 +62,11 @@ pub fn astra<B: Backend>(
     preconditioner: Option<&dyn LinearOperator<B>>,
     options: AstraOptions,
 ) -> Result<Vec<Solution<B::Tensor>>> {
-    let backend = &g.model().backend().in_full_precision();
+    let backend = g.model().backend();
     let series = Series { g, lambda, preconditioner, momentum: MOMENTUM };
     let n_examples = g.n_examples().max(1) as f64;
-    let mut searches: Vec<_> =
-        vs.iter().enumerate().map(|(i, v)| Search::new(backend, i, v, options.step_size)).collect();
+    let new = |v: &&[B::Tensor]| Search::new(backend, v, options.step_size);
+    let mut searches = vs.iter().map(new).collect::<Result<Vec<_>>>()?;
     let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
     let n = rounds(g, options.steps);
     for round in 0..n {
@@ -81,10 +81,10 @@ pub fn astra<B: Backend>(
         let products = Damped { backend, inner: g, lambda }.apply_all(&views(&corrections))?;
         for ((search, d), product) in open.iter_mut().zip(corrections).zip(products) {
             search.products += examples as f64 / n_examples + 1.0;
-            search.advance(backend, (d, product), vs)?;
+            search.advance(backend, (d, product))?;
         }
     }
-    searches.into_iter().map(Search::solution).collect()
+    searches.into_iter().enumerate().map(|(right_side, search)| search.solution(right_side)).collect()
 }
 
 /// As many rounds as have enough passes each, but one at least.
@@ -93,9 +93,9 @@ fn rounds<B: Backend>(g: &GaussNewton<'_, B>, steps: usize) -> usize {
 }
 
 impl<T: Clone> Search<T> {
-    fn new<B: Backend<Tensor = T>>(backend: &B, right_side: usize, v: &[T], alpha: f64) -> Self {
-        let (x, rest) = (zeros_like(backend, v), v.to_vec());
-        Self { right_side, x, rest, alpha, last: None, products: 0.0, residuals: Vec::new() }
+    fn new<B: Backend<Tensor = T>>(backend: &B, v: &[T], alpha: f64) -> Result<Self> {
+        let (square, x, rest) = (dot(backend, v, v)?, zeros_like(backend, v), v.to_vec());
+        Ok(Self { square, x, rest, alpha, last: None, products: 0.0, residuals: Vec::new() })
     }
 
     fn is_open(&self, tolerance: f64) -> bool {
@@ -103,12 +103,7 @@ impl<T: Clone> Search<T> {
     }
 
     /// Takes of a correction d, with its product (G + λI) d, what brings x closest to the solution.
-    fn advance<B: Backend<Tensor = T>>(
-        &mut self,
-        backend: &B,
-        (mut d, mut product): (Vec<T>, Vec<T>),
-        vs: &[&[T]],
-    ) -> Result<()> {
+    fn advance<B: Backend<Tensor = T>>(&mut self, backend: &B, (mut d, mut product): (Vec<T>, Vec<T>)) -> Result<()> {
         if let Some((last, of_last, curvature)) = &self.last {
             let along = dot(backend, &d, of_last)? / curvature;
             axpy(backend, -along, last, &mut d)?;
@@ -124,14 +119,13 @@ impl<T: Clone> Search<T> {
         if length.is_nan() || length <= TRUSTED {
             self.alpha *= 0.5;
         }
-        let v = vs[self.right_side];
-        let (square, of) = (dot(backend, &self.rest, &self.rest)?, dot(backend, v, v)?);
-        self.residuals.push(if of > 0.0 { (square / of).sqrt() } else { 0.0 });
+        let left = dot(backend, &self.rest, &self.rest)?;
+        self.residuals.push(if self.square == 0.0 { 0.0 } else { (left / self.square).sqrt() });
         Ok(())
     }
 
-    fn solution(self) -> Result<Solution<T>> {
-        let Self { right_side, x, last, products, residuals, .. } = self;
+    fn solution(self, right_side: usize) -> Result<Solution<T>> {
+        let Self { x, last, products, residuals, .. } = self;
         if last.is_none() && residuals.last().is_some_and(|residual| *residual != 0.0) {
             return Err(CurvatureError::Solve { right_side, products, problem: Stuck::NotFinite });
         }

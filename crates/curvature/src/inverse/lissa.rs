@@ -35,7 +35,7 @@ pub fn lissa<B: Backend>(
     vs: &[&[B::Tensor]],
     options: LissaOptions,
 ) -> Result<Vec<Solution<B::Tensor>>> {
-    let backend = &g.model().backend().in_full_precision();
+    let backend = g.model().backend();
     let series = Series { g, lambda, preconditioner: None, momentum: 0.0 };
     let alphas = vec![options.step_size; vs.len()];
     let mut means: Vec<_> = vs.iter().map(|v| zeros_like(backend, v)).collect();

@@ -33,7 +33,7 @@ impl<B: Backend> Series<'_, '_, B> {
         steps: usize,
         rng: &mut ChaCha8Rng,
     ) -> Result<(Vec<Vec<B::Tensor>>, usize)> {
-        let backend = &self.g.model().backend().in_full_precision();
+        let backend = self.g.model().backend();
         let mut xs = vs.iter().zip(alphas).map(|(v, alpha)| self.start(v, *alpha)).collect::<Result<Vec<_>>>()?;
         let mut means: Vec<_> = vs.iter().map(|v| zeros_like(backend, v)).collect();
         let mut velocities = means.clone();
